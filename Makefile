@@ -1,0 +1,87 @@
+# make demo       map a mock galaxy and compare the maps with its truth
+# make demo-real  map a real MUSE cube (60 MB from PyPI)
+# make test       the tests;  make lint: ruff and mypy;  make venv: only install
+# make clean      remove caches and build products;  make distclean: .venv and downloads too
+#
+# PYTHON      interpreter for .venv; by default the first of these that is Python >= 3.11 and can make environments
+# TORCH_INDEX where torch comes from; by default PyTorch's CPU builds, or pip's own index when there is an NVIDIA GPU
+#             (PyPI's torch brings several GB of CUDA libraries). Empty: pip's own index.
+
+PYTHON ?= python3 python3.13 python3.12 python3.11
+TORCH_INDEX ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),,https://download.pytorch.org/whl/cpu)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
+MPDAF := mpdaf==3.6
+MINICUBE := data/a478/minicube.fits
+
+.DELETE_ON_ERROR:
+.PHONY: help venv demo demo-real test lint clean distclean
+
+help:
+	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
+
+venv: $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/galprote-pipeline run configs/demo.yaml
+
+demo-real: $(INSTALLED) $(MINICUBE)
+	$(BIN)/galprote-pipeline run configs/a478.yaml
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) $(dir $(MINICUBE))
+
+$(BIN)/python:
+	@for python in $(PYTHON); do \
+	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	    found="$$found $$python ($$version)"; \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || continue; \
+	    $$python -c 'import ensurepip, venv' 2>/dev/null || { lacking=python$$version; continue; }; \
+	    echo "$$python -m venv $(VENV)"; \
+	    $$python -m venv $(VENV) && exit 0; \
+	    rm -rf $(VENV); exit 1; \
+	done; \
+	if [ -n "$$lacking" ]; then \
+	    echo "make: $$lacking cannot make virtual environments (no ensurepip). Install it, then type make again:" >&2; \
+	    echo "    sudo apt-get install $$lacking-venv" >&2; \
+	else \
+	    echo "make: galprote needs Python >= 3.11; found:$${found:- none of $(PYTHON)}. Install one, or name it:" >&2; \
+	    echo "    make PYTHON=/path/to/python3.12 ..." >&2; \
+	fi; exit 1
+
+# torch goes first and alone, so that its CPU index serves nothing else. When that index does not answer, the line below
+# it takes torch from pip's own index: larger, but it works.
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+ifneq ($(TORCH_INDEX),)
+	$(PIP) install --no-deps --timeout 20 --retries 2 --index-url $(TORCH_INDEX) '$(TORCH)' \
+	    || echo "make: no $(TORCH) at $(TORCH_INDEX): taking it from pip's own index (may bring several GB of CUDA)"
+endif
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -c 'import torch; print("torch", torch.__version__, "with a GPU" if torch.cuda.is_available() else "on the CPU")'
+	@touch $@
+
+# The wheel is taken for its data alone, so any platform's wheel does: this machine may have none of its own.
+$(MINICUBE): | $(INSTALLED)
+	@mkdir -p $(@D)
+	$(PIP) download --no-deps --only-binary=:all: --python-version 3.11 --abi cp311 --platform manylinux2014_x86_64 \
+	    --dest $(@D)/wheel '$(MPDAF)'
+	$(BIN)/python -c 'import shutil, sys, zipfile; \
+	    shutil.copyfileobj(zipfile.ZipFile(sys.argv[1]).open("mpdaf/data/sdetect/minicube.fits"), sys.stdout.buffer)' \
+	    $(@D)/wheel/mpdaf-*.whl > $@.part
+	@mv $@.part $@ && rm -rf $(@D)/wheel

@@ -1,0 +1,1 @@
+"""GalProTE: the model, its training data and its evaluation; usable alone, without cubes."""

@@ -1,0 +1,157 @@
+"""One safetensors file <-> network, template decoder and provenance. No pickle is ever read or written.
+
+The file's header carries a JSON text under the key `galprote`: the model's sizes, the grids, the template library, how
+the weights were trained and what they reached. Large matrices are stored in half precision and used in single.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from galprote.model.decoder import FINE_EDGES, Decoder
+from galprote.model.errors import CheckpointError
+from galprote.model.grids import WAVELENGTH
+from galprote.model.transformer import GalProTE, ModelConfig
+
+FORMAT: Final = 1
+#: Tensors with more elements than this are stored in half precision.
+HALF_PRECISION_ABOVE: Final = 4096
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model and all that inference needs.
+
+    Attributes
+    ----------
+    model : GalProTE
+        In evaluation mode, single precision, on the CPU.
+    decoder : Decoder
+    metadata : dict
+        The JSON metadata: `training` (configuration, library, seed, steps), `metrics`.
+    sha256 : str
+        Hash of the file's bytes.
+    """
+
+    model: GalProTE
+    decoder: Decoder
+    metadata: dict[str, Any]
+    sha256: str
+
+
+def default_checkpoint() -> Path:
+    """Path of the checkpoint that is shipped with galprote."""
+    return Path(str(files("galprote.model"))) / "weights" / "galprote.safetensors"
+
+
+def save_checkpoint(path: Path, model: GalProTE, decoder: Decoder, metadata: dict[str, Any]) -> None:
+    """Write a checkpoint, under a temporary name first.
+
+    Parameters
+    ----------
+    path : Path
+    model : GalProTE
+    decoder : Decoder
+    metadata : dict
+        JSON-able `training` and `metrics`.
+    """
+    tensors = {f"model.{name}": _stored(tensor) for name, tensor in model.state_dict().items()}
+    tensors |= {
+        "decoder.coefficients": decoder.coefficients.cpu(),
+        "decoder.components": decoder.components.cpu(),
+        "decoder.median_flux": decoder.median_flux.cpu(),
+    }
+    text = {
+        "format": FORMAT,
+        "model": model.config.model_dump(mode="json"),
+        "wavelength": {"first": WAVELENGTH[0], "last": WAVELENGTH[-1], "n": len(WAVELENGTH), "medium": "air"},
+        "ages_gyr": decoder.ages_gyr.tolist(),
+        "metallicities": decoder.metallicities.tolist(),
+        "library": decoder.library,
+        **metadata,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={"galprote": json.dumps(text, sort_keys=True)})
+    os.replace(partial, path)
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point() and tensor.numel() > HALF_PRECISION_ABOVE:
+        tensor = tensor.half()
+    return tensor.contiguous()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        The shipped one by default.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, not a galprote checkpoint, or inconsistent with itself.
+    """
+    path = default_checkpoint() if path is None else Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("galprote")
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({error}); other formats are refused") from error
+    if header is None:
+        raise CheckpointError(f"{path}: safetensors file without galprote metadata")
+    return _assemble(path, json.loads(header), tensors)
+
+
+def _assemble(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+    """Put the parts together, and refuse parts that do not fit."""
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: checkpoint format {metadata.get('format')!r}; this galprote reads {FORMAT}")
+    try:
+        model = GalProTE(ModelConfig.model_validate(metadata["model"]))
+        decoder = Decoder(
+            np.array(metadata["ages_gyr"]),
+            np.array(metadata["metallicities"]),
+            *(tensors.pop(f"decoder.{name}") for name in ("coefficients", "components", "median_flux")),
+            library=metadata["library"],
+        )
+        state = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+        model.load_state_dict({k: v.long() if k.endswith("num_batches_tracked") else v for k, v in state.items()})
+    except (KeyError, RuntimeError, ValidationError, TypeError) as error:
+        raise CheckpointError(f"{path}: inconsistent checkpoint: {error}") from error
+    grid = (model.config.n_metallicity, model.config.n_age)
+    fits = decoder.coefficients.shape == (grid[0] * grid[1], len(decoder.components))
+    if decoder.shape != grid or not fits or decoder.components.shape[1] != len(FINE_EDGES) - 1:
+        raise CheckpointError(f"{path}: the decoder's shapes do not match the model's {grid[0]} x {grid[1]} grid")
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise CheckpointError(f"{path}: weights that are not finite; the file is damaged or training diverged")
+    model.eval()
+    return Checkpoint(model, decoder, metadata, file_sha256(path))

@@ -1,0 +1,241 @@
+"""Labelled synthetic spectra: the paper's fixed set of 111,936 and an endless stream like it (sections 2.1 to 3.3).
+
+Everything is drawn and computed with torch on the decoder's device, vectorised over a batch, from one seeded generator:
+the same seed gives the same spectra.
+
+Shapes: B spectra, W = 948 samples, L = 876 kept samples, G = n_metallicity * n_age templates.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from galprote.model.decoder import Decoder, kept_median
+from galprote.model.gaps import fill_gaps
+from galprote.model.grids import AV_CLASSES, KEPT
+
+#: Table 1: populations in a spectrum and how many spectra per template there are of each, for one value of A_V.
+PAPER_MIX: Final = ((1, 3), (2, 2), (3, 2), (4, 2), (5, 2))
+MAX_POPULATIONS: Final = 5
+LONGEST_PATCH: Final = 15
+
+
+class NoiseConfig(BaseModel):
+    """What is done to a clean spectrum (section 3.2); fluxes are in units of its median."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    levels: tuple[float, ...] = (0.0, 0.02, 0.04)
+    """Standard deviations of the Gaussian noise; each spectrum gets one of them."""
+    patches: tuple[int, int] = (15, 25)
+    """Least and largest number of patches in a spectrum."""
+    patch_width: tuple[int, int] = (3, LONGEST_PATCH)
+    """Least and largest width of a patch, in samples."""
+    patch_noise: float = 0.25
+    """Largest standard deviation of the noise in a noisy patch; the other half of the patches becomes their median."""
+    gap_fraction: float = Field(0.0, ge=0.0, le=1.0)
+    """Share of the spectra with one wide gap, filled as the pipeline fills it (not in the paper: the notch of MUSE's
+    adaptive optics is 63 samples wide)."""
+    gap_width: tuple[int, int] = (16, 80)
+    """Least and largest width of the wide gap, in samples."""
+
+
+@dataclass(frozen=True)
+class SyntheticSpectra:
+    """A batch of spectra with their truth.
+
+    Attributes
+    ----------
+    spectra : (B, 876) float32
+        What the model sees: noisy, emission bands removed, divided by the median.
+    clean : (B, 948) float32
+        Without noise, in units of the median of its kept samples.
+    grid : (B, n_metallicity, n_age) float32
+        Light fractions, summing to one.
+    av : (B,) float32
+        Attenuation in magnitudes.
+    """
+
+    spectra: Tensor
+    clean: Tensor
+    grid: Tensor
+    av: Tensor
+
+
+def smoothed_templates_matrix(decoder: Decoder) -> Tensor:
+    """Section 3.1 as a matrix: what one drawn population becomes on the grid.
+
+    Row g is the weight that population g carries after the metallicity prior (0.7 at the lowest to 1.4 at the highest
+    [M/H], linear between) and the normalised 3x3 Gaussian of 0.7 bins, reflected at the borders.
+
+    Returns
+    -------
+    (G, G) float32
+    """
+    n_z, n_age = decoder.shape
+
+    def blur(size: int) -> np.ndarray:
+        side = np.exp(-0.5 / 0.7**2)
+        matrix = np.eye(size)
+        for step in (-1, 1):
+            target = np.clip(np.arange(size) + step, 0, size - 1)
+            np.add.at(matrix, (np.arange(size), target), side)
+        return matrix / (1 + 2 * side)
+
+    metallicity = decoder.metallicities
+    prior = np.interp(metallicity, [metallicity[0], metallicity[-1]], [0.7, 1.4])
+    matrix = np.kron(blur(n_z) * prior[:, None], blur(n_age))
+    return torch.from_numpy(matrix.astype(np.float32)).to(decoder.components)
+
+
+class Synthesizer:
+    """Draws populations, makes their spectra and spoils them.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        The templates.
+    noise : NoiseConfig
+    seed : int
+        Seed of every random choice.
+    """
+
+    def __init__(self, decoder: Decoder, noise: NoiseConfig, seed: int) -> None:
+        self.decoder = decoder
+        self.noise = noise
+        self.device = decoder.components.device
+        self.generator = torch.Generator(device=self.device).manual_seed(seed)
+        self._templates = decoder.templates()
+        self._spread = smoothed_templates_matrix(decoder)
+        self._curve = decoder.attenuation() * (-0.4 * float(np.log(10.0)))
+        self._kept = torch.from_numpy(KEPT).to(self.device)
+        self._av = torch.from_numpy(AV_CLASSES.astype(np.float32)).to(self.device)
+
+    # --- what there is: populations and attenuations ---
+
+    def draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draw grids and attenuations as the paper's set has them (sections 2.1, 2.2, 3.1).
+
+        Returns
+        -------
+        grid : (n, n_metallicity, n_age) float32
+        av : (n,) float32
+        """
+        share = torch.tensor([float(count) for _, count in PAPER_MIX], device=self.device)
+        populations = 1 + torch.multinomial(share, n, replacement=True, generator=self.generator)
+        av = self._av[self._integers(0, len(self._av), (n,))]
+        return self._grids(populations, self._integers(0, len(self._templates), (n, MAX_POPULATIONS))), av
+
+    def paper_set(self, batch: int = 1024) -> Iterator[SyntheticSpectra]:
+        """Give the paper's fixed set (table 1) in random order: every template three times plus the combinations.
+
+        Yields
+        ------
+        SyntheticSpectra
+            16 x 11 x n_templates spectra in all: 111,936 for the paper's 636 templates.
+        """
+        n_templates = len(self._templates)
+        per_av = torch.cat([torch.full((count * n_templates,), k) for k, count in PAPER_MIX]).to(self.device)
+        populations = per_av.repeat(len(self._av))
+        first = torch.arange(len(per_av), device=self.device) % n_templates
+        drawn = self._integers(0, n_templates, (len(populations), MAX_POPULATIONS))
+        first = first.repeat(len(self._av))
+        drawn[:, 0] = torch.where(populations == 1, first, drawn[:, 0])
+        av = self._av.repeat_interleave(len(per_av))
+        order = torch.randperm(len(populations), generator=self.generator, device=self.device)
+        level = torch.arange(len(order), device=self.device) % len(self.noise.levels)
+        for chunk, levels in zip(order.split(batch), level.split(batch), strict=True):
+            yield self.make(self._grids(populations[chunk], drawn[chunk]), av[chunk], levels)
+
+    def stream(self, batch: int) -> Iterator[SyntheticSpectra]:
+        """Give fresh batches for ever."""
+        while True:
+            yield self.make(*self.draw(batch))
+
+    def _grids(self, populations: Tensor, members: Tensor) -> Tensor:
+        """Random weights for the first `populations` members of each row, after section 3.1's processing."""
+        weights = torch.rand(members.shape, generator=self.generator, device=self.device)
+        weights = weights * (torch.arange(MAX_POPULATIONS, device=self.device) < populations[:, None])
+        sparse = torch.zeros(len(members), len(self._templates), device=self.device)
+        sparse.scatter_add_(1, members, weights)
+        grid = sparse @ self._spread
+        return (grid / grid.sum(dim=1, keepdim=True)).unflatten(1, self.decoder.shape)
+
+    # --- what is seen: spectra and noise ---
+
+    def clean(self, grid: Tensor, av: Tensor) -> Tensor:
+        """Noise-free spectra (B, 948) of grids and attenuations, median of the kept samples one."""
+        spectra = (grid.flatten(1) @ self._templates) * torch.exp(av[:, None] * self._curve)
+        return spectra / kept_median(spectra)[:, None]
+
+    def make(self, grid: Tensor, av: Tensor, level: Tensor | None = None) -> SyntheticSpectra:
+        """Make the noisy spectra of given populations.
+
+        Parameters
+        ----------
+        grid : (B, n_metallicity, n_age) float32
+        av : (B,) float32
+        level : (B,) int64, optional
+            Which of the noise levels each spectrum gets; drawn when not given.
+        """
+        clean = self.clean(grid, av)
+        if level is None:
+            level = self._integers(0, len(self.noise.levels), (len(av),))
+        sigma = torch.tensor(self.noise.levels, device=self.device)[level]
+        flux = clean + sigma[:, None] * self._normal(clean.shape)
+        flux = self._patch(flux)
+        flux = self._gap(flux)[:, self._kept]
+        return SyntheticSpectra(flux / flux.median(dim=1, keepdim=True).values, clean, grid, av)
+
+    def _patch(self, flux: Tensor) -> Tensor:
+        """Spoil random patches: noise in one half of them, their median in place of the other (section 3.2)."""
+        n, m = flux.shape
+        low, high = self.noise.patches
+        if high == 0:
+            return flux
+        number = self._integers(low, high + 1, (n, 1))
+        width = self._integers(self.noise.patch_width[0], self.noise.patch_width[1] + 1, (n, high))
+        start = (self._uniform((n, high)) * (m - width + 1)).long()
+        offset = torch.arange(self.noise.patch_width[1], device=self.device)
+        used = (torch.arange(high, device=self.device) < number)[:, :, None]
+        inside = used & (offset < width[:, :, None])
+        index = (start[:, :, None] + offset).clamp(max=m - 1)
+        values = flux.gather(1, index.flatten(1)).view_as(index)
+        masked = self._uniform((n, high)) < 0.5
+        order = torch.where(inside, values, torch.inf).sort(dim=2).values
+        middle = order.gather(2, ((width - 1) // 2)[:, :, None])
+        sigma = self.noise.patch_noise * self._uniform((n, high))
+        noisy = values + sigma[:, :, None] * self._normal(values.shape)
+        change = torch.where(masked[:, :, None], middle, noisy)
+        # Where patches overlap one of them must win whatever the order of a parallel scatter: the last one.
+        rank = torch.where(inside, torch.arange(high, device=self.device)[:, None] + 1, 0)
+        winner = torch.zeros(n, m, dtype=rank.dtype, device=self.device)
+        winner.scatter_reduce_(1, index.flatten(1), rank.flatten(1), "amax")
+        wins = inside & (winner.gather(1, index.flatten(1)).view_as(index) == rank)
+        delta = torch.where(wins, change - values, 0.0)
+        return flux.scatter_add(1, index.flatten(1), delta.flatten(1))
+
+    def _gap(self, flux: Tensor) -> Tensor:
+        """Lose one wide run of samples in some of the spectra, and fill it as the pipeline does."""
+        if self.noise.gap_fraction == 0:
+            return flux
+        n, m = flux.shape
+        width = self._integers(self.noise.gap_width[0], self.noise.gap_width[1] + 1, (n, 1))
+        start = (self._uniform((n, 1)) * (m - width + 1)).long()
+        hit = self._uniform((n, 1)) < self.noise.gap_fraction
+        index = torch.arange(m, device=self.device)
+        return fill_gaps(flux, ~(hit & (index >= start) & (index < start + width)))
+
+    def _integers(self, low: int, high: int, shape: tuple[int, ...]) -> Tensor:
+        return torch.randint(low, high, shape, generator=self.generator, device=self.device)
+
+    def _uniform(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.rand(shape, generator=self.generator, device=self.device)
+
+    def _normal(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=self.generator, device=self.device)

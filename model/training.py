@@ -1,0 +1,345 @@
+"""Train GalProTE on an endless stream of synthetic spectra: one YAML, resumable at any point, reproducible by seed.
+
+Paper, section 3.5. The paper goes through one fixed set of spectra until early stopping; a stream draws fresh
+populations from the same distribution and has nothing to over-fit.
+"""
+
+import copy
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+from torch.optim import AdamW
+
+from galprote.model.checkpoint import file_sha256, save_checkpoint
+from galprote.model.decoder import MAX_RECONSTRUCTION_ERROR, Decoder
+from galprote.model.errors import CheckpointError, ConfigError, LibraryError
+from galprote.model.libraries import read_library
+from galprote.model.losses import LossConfig, loss_terms, total_loss
+from galprote.model.synthesis import NoiseConfig, Synthesizer, SyntheticSpectra
+from galprote.model.templates import TemplateLibrary, decoder_from_library, match_to_muse
+from galprote.model.transformer import GalProTE, ModelConfig
+
+
+class LibraryConfig(BaseModel):
+    """Where the template library is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path
+    fwhm: float | None = Field(None, gt=0)
+    """Resolution in Angstrom, when the files do not tell."""
+
+
+class TrainingConfig(BaseModel):
+    """A training run (`configs/train/*.yaml`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    library: LibraryConfig
+    output: Path
+    """Folder for the resumable state, the log and the checkpoint."""
+    seed: int = 1
+    model: ModelConfig = ModelConfig()
+    noise: NoiseConfig = NoiseConfig()
+    loss: LossConfig = LossConfig()
+    steps: int = Field(6000, ge=1)
+    batch: int = Field(512, ge=2)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup: int = Field(200, ge=0)
+    """Steps over which the learning rate rises; it then falls along a cosine to a hundredth."""
+    weight_decay: float = 0.01
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Decay of the running average of the weights, which is what is kept."""
+    validate_every: int = Field(500, ge=1)
+    validation_spectra: int = Field(4096, ge=64)
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations without a smaller error of the grid (paper: 3 epochs); null: never."""
+    bfloat16: bool = True
+    """Mixed precision."""
+
+
+def read_training_config(path: Path, *, library: Path | None = None, output: Path | None = None) -> TrainingConfig:
+    """Read a training YAML; relative paths in it are relative to the file.
+
+    Parameters
+    ----------
+    path : Path
+    library, output : Path, optional
+        Replace the file's.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, what was found and what was expected.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+        config = TrainingConfig.model_validate(raw)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except ValidationError as error:
+        problems = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
+        raise ConfigError("\n".join(problems)) from error
+    return config.model_copy(
+        update={
+            "library": config.library.model_copy(update={"path": library or path.parent / config.library.path}),
+            "output": output or path.parent / config.output,
+        }
+    )
+
+
+@dataclass
+class Progress:
+    """What a training run reports after every validation."""
+
+    step: int
+    steps: int
+    spectra_per_second: float
+    metrics: dict[str, float]
+
+
+class Trainer:
+    """A training run that can be stopped and taken up again.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    device : str or torch.device
+    """
+
+    def __init__(self, config: TrainingConfig, device: str | torch.device = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        library = read_library(config.library.path, fwhm=config.library.fwhm)
+        self.decoder = verified_decoder(library).to(self.device)
+        shape = (config.model.n_metallicity, config.model.n_age)
+        if self.decoder.shape != shape:
+            raise LibraryError(
+                f"{library.name}: {self.decoder.shape[0]} metallicities x {self.decoder.shape[1]} ages, but the model "
+                f"has {shape[0]} x {shape[1]}; set model.n_metallicity and model.n_age"
+            )
+        torch.manual_seed(config.seed)
+        self.model = GalProTE(config.model).to(self.device)
+        self.average = copy.deepcopy(self.model)
+        self.optimizer = AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.stream = Synthesizer(self.decoder, config.noise, config.seed)
+        self.log_ages = torch.from_numpy(self.decoder.log_ages).float().to(self.device)
+        self.metallicities = torch.from_numpy(self.decoder.metallicities).float().to(self.device)
+        self.step = 0
+        self.stale = 0
+        self.best = math.inf
+        self._standardise()
+
+    @property
+    def state_path(self) -> Path:
+        """The resumable state."""
+        return self.config.output / "state.pt"
+
+    def run(self, report: Callable[[Progress], None] = lambda progress: None, *, resume: bool = True) -> Path:
+        """Train to the end and write the checkpoint.
+
+        Parameters
+        ----------
+        report : callable
+            Called with a `Progress` after every validation.
+        resume : bool
+            Go on from the last state in the output folder, if there is one.
+
+        Returns
+        -------
+        Path
+            The checkpoint, `galprote.safetensors` in the output folder.
+        """
+        self.config.output.mkdir(parents=True, exist_ok=True)
+        if resume and self.state_path.exists():
+            self.load_state()
+        started, first = time.perf_counter(), self.step
+        metrics: dict[str, float] = {}
+        batches = self.stream.stream(self.config.batch)
+        while self.step < self.config.steps and not self._stalled():
+            self.train_step(next(batches))
+            if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
+                metrics = self.validate()
+                self._watch(metrics["grid_mse"])
+                self.save_state()
+                speed = (self.step - first) * self.config.batch / (time.perf_counter() - started)
+                self._log(metrics | {"spectra_per_second": speed})
+                self.write_checkpoint(metrics)
+                report(Progress(self.step, self.config.steps, speed, metrics))
+        if not metrics:
+            self.write_checkpoint(self.validate())
+        return self.config.output / "galprote.safetensors"
+
+    def train_step(self, batch: SyntheticSpectra) -> float:
+        """One step of the optimiser; returns the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self._schedule(self.step)
+        self.model.train()
+        loss = total_loss(self._terms(self.model, batch), self.config.loss)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self._average_weights()
+        return float(loss.detach())
+
+    def validate(self) -> dict[str, float]:
+        """Errors of the averaged weights on a fixed set of fresh spectra."""
+        self.average.eval()
+        totals: dict[str, float] = {}
+        errors: list[Tensor] = []
+        with torch.inference_mode():
+            for batch in self._validation_batches():
+                for name, term in self._terms(self.average, batch).items():
+                    totals[name] = totals.get(name, 0.0) + float(term) * len(batch.av) / self.config.validation_spectra
+                errors.append(self._errors(batch))
+        table = torch.cat(errors)
+        for column, name in enumerate(("log_age", "metallicity", "av")):
+            totals[f"{name}_rms"] = float(table[:, column].square().mean().sqrt())
+        return totals
+
+    def save_state(self) -> None:
+        """Write all that a resumed run needs, under a temporary name first."""
+        partial = self.state_path.with_suffix(".partial")
+        torch.save(
+            {
+                "config": self.config.model_dump_json(exclude={"output"}),
+                "step": self.step,
+                "stale": self.stale,
+                "best": self.best,
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generator": self.stream.generator.get_state(),
+            },
+            partial,
+        )
+        partial.replace(self.state_path)
+
+    def load_state(self) -> None:
+        """Take up a stopped run.
+
+        Raises
+        ------
+        ConfigError
+            If the state belongs to another configuration.
+        """
+        state = torch.load(self.state_path, weights_only=True, map_location=self.device)
+        if state["config"] != self.config.model_dump_json(exclude={"output"}):
+            raise ConfigError(
+                f"{self.state_path}: made by another training configuration; choose another output folder or delete it"
+            )
+        self.step, self.stale, self.best = state["step"], state["stale"], state["best"]
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.stream.generator.set_state(state["generator"].cpu())
+
+    def write_checkpoint(self, metrics: dict[str, float]) -> None:
+        """Write the averaged weights as a checkpoint."""
+        settings = self.config.model_dump(mode="json", exclude={"output"})
+        settings["library"]["path"] = self.config.library.path.name
+        training = {
+            "config": settings,
+            "step": self.step,
+            "spectra": self.step * self.config.batch,
+            "library_sha256": file_sha256(self.config.library.path) if self.config.library.path.is_file() else None,
+            "versions": {name: version(name) for name in ("galprote", "torch")},
+        }
+        metadata = {"training": training, "metrics": {"validation": metrics}}
+        save_checkpoint(self.config.output / "galprote.safetensors", self.average, self.decoder, metadata)
+
+    def _terms(self, model: GalProTE, batch: SyntheticSpectra) -> dict[str, Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+            prediction = model(batch.spectra)
+        return loss_terms(model, prediction, batch.grid, batch.av, self.log_ages, self.metallicities)
+
+    def _errors(self, batch: SyntheticSpectra) -> Tensor:
+        """Errors of log age, [M/H] and A_V in single precision: (B, 3)."""
+        grid, av = self.average.populations(self.average(batch.spectra))
+        difference = grid - batch.grid
+        age = difference.sum(dim=1) @ self.log_ages
+        metallicity = difference.sum(dim=2) @ self.metallicities
+        return torch.stack([age, metallicity, av - batch.av], dim=1)
+
+    def _validation_batches(self) -> Iterator[SyntheticSpectra]:
+        """The same spectra at every validation, from a seed that training does not use."""
+        fixed = Synthesizer(self.decoder, self.config.noise, self.config.seed + 1_000_003)
+        left = self.config.validation_spectra
+        while left > 0:
+            yield fixed.make(*fixed.draw(min(512, left)))
+            left -= 512
+
+    def _standardise(self) -> None:
+        """Set the network's input mean and scale from clean spectra."""
+        synthesizer = Synthesizer(self.decoder, self.config.noise, self.config.seed + 2_000_003)
+        spectra = synthesizer.make(*synthesizer.draw(4096)).spectra
+        for model in (self.model, self.average):
+            model.input_mean.copy_(spectra.mean(dim=0))
+            model.input_scale.copy_((spectra - spectra.mean(dim=0)).std())
+
+    def _schedule(self, step: int) -> float:
+        if step < self.config.warmup:
+            return (step + 1) / self.config.warmup
+        done = (step - self.config.warmup) / max(1, self.config.steps - self.config.warmup)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _average_weights(self) -> None:
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
+            for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                if kept.is_floating_point():
+                    kept.lerp_(new, 1 - decay)
+                else:
+                    kept.copy_(new)
+
+    def _watch(self, grid_error: float) -> None:
+        self.stale = 0 if grid_error < self.best else self.stale + 1
+        self.best = min(self.best, grid_error)
+
+    def _stalled(self) -> bool:
+        return self.config.patience is not None and self.stale >= self.config.patience
+
+    def _log(self, row: dict[str, Any]) -> None:
+        path = self.config.output / "log.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, ["step", *row])
+            if fresh:
+                writer.writeheader()
+            writer.writerow({"step": self.step, **row})
+
+
+def verified_decoder(library: TemplateLibrary) -> Decoder:
+    """Compress a library, and check every template's reconstruction.
+
+    Raises
+    ------
+    CheckpointError
+        If a template comes back with more than 0.1 % rms error.
+    """
+    decoder = decoder_from_library(library)
+    wanted = match_to_muse(library).reshape(len(decoder.coefficients), -1)
+    wanted /= decoder.median_flux.double().numpy().reshape(-1, 1)
+    found = (decoder.coefficients @ decoder.components).double().numpy()
+    worst = float(((wanted - found) ** 2).mean(axis=1).max() ** 0.5)
+    if worst > MAX_RECONSTRUCTION_ERROR:
+        raise CheckpointError(f"{library.name}: the decoder's worst template is off by {worst:.2%} rms; at most 0.1 %")
+    return decoder

@@ -1,0 +1,1 @@
+"""One reader a file format; all give the same lazy Dataset."""
