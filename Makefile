@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
-TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
+TORCH := $(shell grep '^torch==' constraints.txt)
 MPDAF := mpdaf==3.6
 MINICUBE := data/a478/minicube.fits
 
@@ -47,7 +47,7 @@ clean:
 distclean: clean
 	rm -rf $(VENV) $(dir $(MINICUBE))
 
-$(BIN)/python:
+$(BIN)/pip:
 	@for python in $(PYTHON); do \
 	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
 	    found="$$found $$python ($$version)"; \
@@ -67,7 +67,7 @@ $(BIN)/python:
 
 # torch goes first and alone, so that its CPU index serves nothing else. When that index does not answer, the line below
 # it takes torch from pip's own index: larger, but it works.
-$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/pip
 ifneq ($(TORCH_INDEX),)
 	$(PIP) install --no-deps --timeout 20 --retries 2 --index-url $(TORCH_INDEX) '$(TORCH)' \
 	    || echo "make: no $(TORCH) at $(TORCH_INDEX): taking it from pip's own index (may bring several GB of CUDA)"

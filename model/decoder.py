@@ -148,10 +148,10 @@ def build_decoder(
     median = np.median(inner[:, KEPT], axis=1)
     fine = fine / median[:, None]
     left, singular, right = np.linalg.svd(fine, full_matrices=False)
-    for k in range(8, len(singular) + 1, 4):
-        error = fine - (left[:, :k] * singular[:k]) @ right[:k]
-        if np.sqrt(np.mean(error**2, axis=1)).max() <= tolerance:
-            break
+    # What the components from the k-th on add to each template: the squared error of keeping only those before.
+    lost = np.cumsum(((left * singular) ** 2)[:, ::-1], axis=1)[:, ::-1] / fine.shape[1]
+    enough = lost.max(axis=0) <= tolerance**2
+    k = max(1, int(np.argmax(enough))) if enough.any() else len(singular)
     return Decoder(
         ages_gyr,
         metallicities,

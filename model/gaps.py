@@ -37,22 +37,27 @@ def fill_gaps(flux: Tensor, valid: Tensor) -> Tensor:
 def _fill_rows(flux: Tensor, valid: Tensor) -> Tensor:
     """Fill spectra of which each has a gap."""
     n, m = flux.shape
-    known = torch.where(valid, flux, torch.zeros((), dtype=flux.dtype, device=flux.device))
     zero = torch.zeros(n, 1, dtype=torch.float64, device=flux.device)
-    flux_sum = torch.cat([zero, known.double().cumsum(1)], dim=1)
-    count = torch.cat([zero, valid.double().cumsum(1)], dim=1)
-    index = torch.arange(m, device=flux.device).expand(n, m)
-    before = torch.where(valid, index, -1).cummax(dim=1).values
-    after = torch.where(valid, index, m).flip(1).cummin(dim=1).values.flip(1)
+    known = torch.where(valid, flux, torch.zeros((), dtype=flux.dtype, device=flux.device))
+    flux_sum = torch.cat([zero, known.cumsum(1, dtype=torch.float64)], dim=1)
+    count = torch.cat([zero, valid.cumsum(1, dtype=torch.float64)], dim=1)
 
-    def mean(first: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
-        number = count.gather(1, stop) - count.gather(1, first)
-        total = flux_sum.gather(1, stop) - flux_sum.gather(1, first)
-        return total / number.clamp(min=1.0), number > 0
+    row, column = (~valid).nonzero(as_tuple=True)
+    starts = torch.ones_like(row, dtype=torch.bool)
+    starts[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1] + 1)
+    gap = starts.cumsum(0) - 1
+    gap_row, begin = row[starts], column[starts]
+    stop = begin + torch.bincount(gap)
 
-    left, has_left = mean((before + 1 - ANCHOR).clamp(min=0), before + 1)
-    right, has_right = mean(after.clamp(max=m), (after + ANCHOR).clamp(max=m))
+    def mean(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        number = count[gap_row, last] - count[gap_row, first]
+        return (flux_sum[gap_row, last] - flux_sum[gap_row, first]) / number.clamp(min=1.0), number > 0
+
+    left, has_left = mean((begin - ANCHOR).clamp(min=0), begin)
+    right, has_right = mean(stop, (stop + ANCHOR).clamp(max=m))
     left, right = torch.where(has_left, left, right), torch.where(has_right, right, left)
-    fraction = (index - before).double() / (after - before).clamp(min=1).double()
-    line = left + (right - left) * fraction
-    return torch.where(valid, flux, line.to(flux.dtype))
+    fraction = (column - begin[gap] + 1).double() / (stop - begin + 1)[gap].double()
+    line = left[gap] + (right - left)[gap] * fraction
+    filled = flux.clone()
+    filled[row, column] = line.to(flux.dtype)
+    return filled

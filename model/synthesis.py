@@ -38,7 +38,7 @@ class NoiseConfig(BaseModel):
     """Least and largest width of a patch, in samples."""
     patch_noise: float = 0.25
     """Largest standard deviation of the noise in a noisy patch; the other half of the patches becomes their median."""
-    gap_fraction: float = Field(0.0, ge=0.0, le=1.0)
+    gap_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the spectra with one wide gap, filled as the pipeline fills it (not in the paper: the notch of MUSE's
     adaptive optics is 63 samples wide)."""
     gap_width: tuple[int, int] = (16, 80)

@@ -36,7 +36,7 @@ class LibraryConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path
-    fwhm: float | None = Field(None, gt=0)
+    fwhm: float | None = Field(default=None, gt=0)
     """Resolution in Angstrom, when the files do not tell."""
 
 
@@ -52,17 +52,17 @@ class TrainingConfig(BaseModel):
     model: ModelConfig = ModelConfig()
     noise: NoiseConfig = NoiseConfig()
     loss: LossConfig = LossConfig()
-    steps: int = Field(6000, ge=1)
-    batch: int = Field(512, ge=2)
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup: int = Field(200, ge=0)
+    steps: int = Field(default=6000, ge=1)
+    batch: int = Field(default=512, ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: int = Field(default=200, ge=0)
     """Steps over which the learning rate rises; it then falls along a cosine to a hundredth."""
     weight_decay: float = 0.01
-    ema: float = Field(0.999, ge=0, lt=1)
+    ema: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the running average of the weights, which is what is kept."""
-    validate_every: int = Field(500, ge=1)
-    validation_spectra: int = Field(4096, ge=64)
-    patience: int | None = Field(None, ge=1)
+    validate_every: int = Field(default=500, ge=1)
+    validation_spectra: int = Field(default=4096, ge=64)
+    patience: int | None = Field(default=None, ge=1)
     """Stop after so many validations without a smaller error of the grid (paper: 3 epochs); null: never."""
     bfloat16: bool = True
     """Mixed precision."""

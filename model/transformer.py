@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from galprote.model.grids import AV_CLASSES, N_KEPT
 
 #: Terms of the attention's power series, and the largest |q k / sqrt(L)| for which they suffice: the remainder is then
-#: below 1.3**12 / 12! * exp(1.3) = 2e-7 of the weights' sum. Spectra beyond the bound take the exact softmax.
-SERIES_TERMS: Final = 12
-SERIES_BOUND: Final = 1.3
+#: below 3.2**20 / 20! * exp(3.2) = 1.3e-7 of the weights' sum. Spectra beyond the bound take the exact softmax.
+SERIES_TERMS: Final = 20
+SERIES_BOUND: Final = 3.2
 
 
 class ModelConfig(BaseModel):
@@ -35,12 +35,12 @@ class ModelConfig(BaseModel):
     n_metallicity: int = 12
     n_age: int = 53
     kernels: tuple[int, ...] = (11, 21, 31, 61)
-    channels: int = Field(12, ge=1)
+    channels: int = Field(default=12, ge=1)
     pool: int = 4
     heads: int = 3
     feedforward: int = 438
-    projection_rank: int | None = Field(192, ge=1)
-    clip: float = Field(0.05, ge=0.0, lt=1.0)
+    projection_rank: int | None = Field(default=192, ge=1)
+    clip: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Grid weights under this share of the largest are set to zero (section 3.4.3)."""
     av_readout: Literal["argmax", "mean"] = "mean"
     """A_V of the most probable class (paper), or the mean over the classes, which has the smaller rms error."""

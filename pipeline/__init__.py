@@ -1,1 +1,22 @@
-"""Reads, prepares, fits and stores cubes of spectra: everything between a file and its maps."""
+"""Reads, prepares, fits and stores cubes of spectra: everything between a file and its maps.
+
+`open_cube` opens a cube as a lazy xarray Dataset, `fit_spectra` fits spectra from a notebook.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from galprote.pipeline.readers import open_cube
+    from galprote.pipeline.spectra import fit_spectra
+
+__all__ = ["fit_spectra", "open_cube"]
+
+_HOME = {"fit_spectra": "galprote.pipeline.spectra", "open_cube": "galprote.pipeline.readers"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: a command that only reads a YAML does not wait for torch."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

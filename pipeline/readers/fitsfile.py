@@ -1,15 +1,15 @@
 """A FITS file's headers -> the list of its HDUs, with the place of every data array; no data is read.
 
-The walk is done here and not by astropy because three things are needed that astropy does not give together: exact
-byte offsets for our own reads, the headers' bytes for the provenance hash, and a truncated file reported as such
-(astropy only warns, and silently drops the HDUs that it cannot reach).
+The walk is done here and not by astropy because three things are needed that astropy does not give together:
+exact byte offsets for our own reads, the headers' bytes for the provenance hash, and a truncated file
+reported as such (astropy only warns, and silently drops the HDUs that it cannot reach).
 """
 
 import hashlib
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -111,7 +111,7 @@ def read_hdus(path: Path) -> tuple[Hdu, ...]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            return tuple(_walk(file, path, size))
+            return tuple(walk_hdus(file, path, size))
     except FileNotFoundError:
         raise CubeError(f"{path}: no such file (looked from {Path.cwd()})") from None
     except OSError as error:
@@ -151,9 +151,25 @@ def headers_sha256(hdus: Iterable[Hdu]) -> str:
     return hashlib.sha256("".join(hdu.sha256 for hdu in hdus).encode()).hexdigest()
 
 
-def _walk(file: BinaryIO, path: Path, size: int) -> Iterable[Hdu]:
+def walk_hdus(file: BinaryIO, path: Path, size: float) -> Iterator[Hdu]:
+    """Yield the HDUs of an open file one by one; nothing beyond the last one asked for is read.
+
+    Parameters
+    ----------
+    file : binary file
+        Positioned at its start; a `gzip.GzipFile` will do.
+    path : Path
+        For messages.
+    size : float
+        Number of bytes in `file` (infinity if unknown).
+
+    Raises
+    ------
+    CubeError
+        If it is not FITS, or ends inside a header.
+    """
     if file.read(9) != b"SIMPLE  =":
-        raise CubeError(f"{path}: not a FITS file (it does not start with 'SIMPLE  ='; {size:,} bytes)")
+        raise CubeError(f"{path}: not a FITS file (it does not start with 'SIMPLE  =')")
     position, index = 0, 0
     while position < size:
         file.seek(position)
@@ -200,7 +216,8 @@ def _parse(raw: bytes, index: int, data_offset: int, path: Path) -> Hdu:
 def _image(header: fits.Header, name: str, offset: int, axes: list[int], bitpix: int) -> ImageLayout | None:
     if bitpix not in _STORED:
         return None
-    blank = header.get("BLANK") if bitpix > 0 else None  # BLANK is void for floats, though MUSE files carry it
+    # BLANK is void for floats, though MUSE files carry it.
+    blank = header.get("BLANK") if bitpix > 0 else None
     return ImageLayout(
         name=name,
         offset=offset,

@@ -1,0 +1,303 @@
+"""A finished Zarr store as FITS files: the same values to the bit, in bounded memory, and the same bytes every time.
+
+astropy's writer wants a cube in memory, and stamps the time into checksums. Here an HDU's data are written slab by slab
+to where they belong; its header, with the checksums (sums that do not depend on the order of the words), comes last.
+
+Sources: FITS standard 4.0, section 4.4.2.7 and appendix J (checksums); Greisen et al. 2006 (A&A 446, 747; "FITS Paper
+III", DOI 10.1051/0004-6361:20053818) for the spectral axis and its frame.
+"""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import numpy as np
+import yaml
+import zarr
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from galprote.model.errors import GalproteError
+from galprote.pipeline.products import MAPS
+from galprote.pipeline.readers.axis import vacuum_to_air
+
+#: FITS extension (and the end of the file's name) of each cube, and its axes before y and x.
+CUBES: Final = {
+    "residual": ("RESIDUAL", ("wavelength",)),
+    "continuum_subtracted": ("CONTSUB", ("wavelength_observed",)),
+    "light_grid": ("GRID", ("metallicity", "age")),
+}
+
+#: A slab of a cube is cut into column ranges where it would be larger; reading one takes about three times as much.
+SLAB_BYTES: Final = 72 * 1024**2
+#: Largest error of a wavelength axis that is written as a formula, in channels (0.08 km/s for MUSE).
+AXIS_TOLERANCE: Final = 1e-3
+#: FITS files consist of blocks of this many bytes.
+BLOCK_BYTES: Final = 2880
+_BITPIX: Final = {"float32": -32, "float64": -64, "int16": 16, "uint16": 16}
+
+#: Keywords of a celestial header that are written anew, or belong to a spectral axis.
+_REPLACED: Final = {
+    *("WCSAXES", "CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2", "CD1_1", "CD1_2", "CD2_1", "CD2_2"),
+    *("SPECSYS", "SSYSOBS", "SSYSSRC", "VELOSYS", "ZSOURCE", "VELANGL", "RESTFRQ", "RESTWAV"),
+}
+
+#: Keyword, value and comment of header cards.
+Cards = list[tuple[str, Any, str]]
+#: Part of an array: its first row and column, and values (..., rows, columns) in native byte order.
+Block = tuple[int, int, NDArray[Any]]
+
+
+class Hdu(NamedTuple):
+    """An HDU to be written: cards after the mandatory ones, and blocks that tile an array of `shape` and `dtype`.
+
+    Without data the shape is empty. Only 4- and 8-byte types may come in more than one block.
+    """
+
+    cards: Cards
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    blocks: Iterable[Block] = ()
+
+
+def export_fits(store: Path, folder: Path) -> list[Path]:
+    """Write a galaxy's products as FITS.
+
+    Parameters
+    ----------
+    store : Path
+        A finished `<name>.zarr`.
+    folder : Path
+        Where to write; must exist.
+
+    Returns
+    -------
+    list of Path
+        `<name>_MAPS.fits` (an extension for each of `MAPS`), then `<name>_RESIDUAL.fits`, `<name>_CONTSUB.fits` and
+        `<name>_GRID.fits` of those cubes that the store has. A cube is in the primary HDU; further HDUs hold its axes
+        to full precision (`WAVELENGTH`, air, Angstrom; `METALLICITY`, dex; `AGE`, Gyr). Each file appears when it is
+        complete and on the disk. All HDUs have checksums. Equal stores give equal bytes.
+
+    Raises
+    ------
+    GalproteError
+        If the store lacks an array or attribute of a finished one.
+    OSError
+        If a file cannot be written, for example on a full disk; no part of it is left.
+    """
+    group = zarr.open_group(store, mode="r")
+    arrays, about = dict(group.arrays()), dict(group.attrs)
+    try:
+        files = {"MAPS": _map_hdus(arrays, about)}
+        files |= {CUBES[name][0]: _cube_hdus(arrays, name, about) for name in CUBES if name in arrays}
+    except KeyError as error:
+        raise GalproteError(f"{store}: {error} is missing from this store; run the galaxy again") from error
+    paths = [folder / f"{store.name.removesuffix('.zarr')}_{extension}.fits" for extension in files]
+    for path, hdus in zip(paths, files.values(), strict=True):
+        write_hdus(path, hdus)
+    return paths
+
+
+def _map_hdus(arrays: dict[str, zarr.Array[Any]], about: dict[str, Any]) -> list[Hdu]:
+    hdus = [Hdu(_galaxy_cards(about))]
+    for product in MAPS:
+        array = arrays[product.name]
+        cards = _image_cards(array, product.extension) + celestial_cards(about["wcs_header"], axes=2)
+        flags: dict[str, Any] = dict(array.attrs)
+        for mask, meaning in zip(flags.get("flag_masks", ()), flags.get("flag_meanings", "").split(), strict=True):
+            bit = int(mask).bit_length() - 1
+            cards.append((f"FLAG{bit:02d}", meaning, f"bit {bit}, value {mask}"))
+        values = np.asarray(array[...])
+        hdus.append(Hdu(cards, values.shape, product.dtype, [(0, 0, values)]))
+    return hdus
+
+
+def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, Any]) -> list[Hdu]:
+    array, (extension, axes) = arrays[name], CUBES[name]
+    coordinates = {axis: np.asarray(arrays[axis][...], dtype=np.float64) for axis in axes}
+    cards = _image_cards(array, extension) + celestial_cards(about["wcs_header"], axes=array.ndim)
+    if name == "light_grid":  # these axes count templates; CRPIX, CRVAL and CDELT keep their defaults 0, 0 and 1
+        cards += [("CNAME3", "age index", "1...; ages: AGE"), ("CNAME4", "metallicity index", "1...: METALLICITY")]
+    else:
+        cards += spectral_cards(coordinates[axes[0]])
+    if name == "residual":
+        cards.append(("SPECSYS", "SOURCE", "wavelengths are in the rest frame of the galaxy"))
+        cards.append(("ZSOURCE", float(about["redshift"]), "redshift that was taken out"))
+        cards.append(("SSYSSRC", "BARYCENT", "frame of ZSOURCE"))
+    elif name == "continuum_subtracted" and (frame := fits.Header.fromstring(about["wcs_header"]).get("SPECSYS")):
+        cards.append(("SPECSYS", frame, "as in the input"))
+    hdus = [Hdu(cards + _galaxy_cards(about), array.shape, "float32", _slabs(array))]
+    for axis, values in coordinates.items():
+        cards = _image_cards(arrays[axis], axis.removesuffix("_observed").upper())
+        hdus.append(Hdu(cards, values.shape, "float64", [(0, 0, values[None])]))
+    return hdus
+
+
+def _slabs(array: zarr.Array[Any]) -> Iterator[Block]:
+    """Read a cube in blocks of whole inner chunks: all of a shard, or a range of its columns."""
+    ny, nx = array.shape[-2:]
+    rows, columns = array.chunks[-2:]
+    width = max(1, SLAB_BYTES // (math.prod(array.chunks) * array.dtype.itemsize)) * columns
+    for row in range(0, ny, rows):
+        for column in range(0, nx, width):
+            yield row, column, np.asarray(array[..., row : row + rows, column : column + width])
+
+
+def _image_cards(array: zarr.Array[Any], extension: str) -> Cards:
+    units, name = _ascii(array.attrs["units"]), _ascii(array.attrs["long_name"])
+    return [("EXTNAME", extension, ""), ("BUNIT", units, ""), ("LONGNAME", name, "")]
+
+
+def _galaxy_cards(about: dict[str, Any]) -> Cards:
+    """What was done to which cube, and with what."""
+    record = json.loads(about["provenance"])
+    software = [f"{name} {version}" for name, version in sorted(record["versions"].items())]
+    settings = yaml.safe_dump(record["settings"], width=70).splitlines()
+    return [
+        ("OBJECT", _ascii(about["galaxy"]), ""),
+        ("REDSHIFT", float(about["redshift"]), "barycentric; taken out of the whole cube"),
+        ("EBV_MW", float(about["foreground_ebv"]), "[mag] E(B-V) of the Milky Way, corrected"),
+        ("LAW_MW", _ascii(about["foreground_law"]), "extinction law of the dust of the Milky Way"),
+        ("RV_MW", float(about["foreground_r_v"]), "R_V of the dust of the Milky Way"),
+        ("EBVSRC", _ascii(about["foreground_source"]), ""),
+        ("CREATOR", f"galprote {record['versions']['galprote']}", ""),
+        ("CKPTSHA", record["checkpoint_sha256"], ""),
+        ("INFILE", _ascii(record["input"]["file"]), ""),
+        ("INBYTES", int(record["input"]["bytes"]), "size of INFILE"),
+        ("INHDRSHA", record["input"]["header_sha256"], ""),
+        ("FINGERPR", record["fingerprint"], ""),
+        *((f"SOFT{number:02d}", text, "") for number, text in enumerate(software, 1)),
+        *(("HISTORY", line, "") for line in ("corrected, shifted to the rest frame and fitted with:", *settings)),
+    ]
+
+
+def _ascii(value: object) -> str:
+    """Text that FITS allows: other characters as Python escapes."""
+    return str(value).encode("unicode_escape").decode("ascii")
+
+
+def celestial_cards(text: str, axes: int) -> Cards:
+    """WCS cards of the first two of `axes` axes, from a store's header text ('' if it has no celestial WCS).
+
+    CDELT becomes the size of a pixel and PC a rotation: the text has CDELT 1 and everything in PC, which misleads the
+    programs that look at CDELT only.
+    """
+    cards: Cards = [("WCSAXES", axes, "")]
+    if not text:
+        return cards
+    header = fits.Header.fromstring(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wcslib reports every keyword that it tidies up
+        matrix = WCS(header).pixel_scale_matrix
+    sizes = np.copysign(np.hypot(matrix[:, 0], matrix[:, 1]), np.diag(matrix))
+    rotation = np.ndenumerate(matrix / sizes[:, None])
+    cards += [(f"PC{i + 1}_{j + 1}", float(element), "") for (i, j), element in rotation if element != (i == j)]
+    cards += [(f"CDELT{n}", float(size), "[deg] size of a pixel") for n, size in enumerate(sizes, 1)]
+    return cards + [(c.keyword, c.value, c.comment) for c in header.cards if c.keyword and c.keyword not in _REPLACED]
+
+
+def spectral_cards(wavelength: NDArray[np.float64]) -> Cards:
+    """WCS cards of axis 3, from air wavelengths (n,) in Angstrom.
+
+    Of AWAV and WAVE, linear and -LOG (FITS Paper III, eq. 5), the one that fits best: the input may be regular in
+    vacuum. If all are off by over `AXIS_TOLERANCE` channels, no formula is written: world coordinates count channels.
+    """
+    vacuum = wavelength
+    for _ in range(4):  # each step leaves 3e-5 of the error
+        vacuum = vacuum * wavelength / vacuum_to_air(vacuum)
+    best: tuple[float, Cards] = (AXIS_TOLERANCE, [("CNAME3", "channel", "1...; wavelengths: WAVELENGTH")])
+    for ctype, values in (("AWAV", wavelength), ("AWAV-LOG", wavelength), ("WAVE", vacuum), ("WAVE-LOG", vacuum)):
+        start = float(values[0])
+        axis = start * np.log(values / start) if ctype.endswith("LOG") else values - start
+        step = float(axis[-1]) / (len(axis) - 1)
+        error = float(np.abs(axis / step - np.arange(len(axis))).max())
+        medium = "wavelength in " + ("air" if ctype.startswith("AWAV") else "vacuum")
+        formula: Cards = [("CTYPE3", ctype, medium), ("CUNIT3", "Angstrom", ""), ("CRPIX3", 1.0, "")]
+        formula += [("CRVAL3", start, ""), ("CDELT3", step, "")]
+        best = min(best, (error, formula), key=lambda candidate: candidate[0])
+    return best[1]
+
+
+def write_hdus(path: Path, hdus: Iterable[Hdu]) -> None:
+    """Write a FITS file under a temporary name, and rename it when it is on the disk."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            for number, hdu in enumerate(hdus):
+                _write_hdu(file, hdu, primary=number == 0)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _write_hdu(file: BinaryIO, hdu: Hdu, *, primary: bool) -> None:
+    """Write an HDU at the end of a file."""
+    header = _header(hdu, primary=primary)
+    offset = file.seek(0, os.SEEK_END)
+    start, total = offset + len(header.tostring()), 0
+    itemsize = np.dtype(hdu.dtype).itemsize
+    size = math.prod(hdu.shape) * itemsize if hdu.shape else 0
+    file.truncate(start + -(-size // BLOCK_BYTES) * BLOCK_BYTES)
+    ny, nx = (1, 1, *hdu.shape)[-2:]
+    for top, left, block in hdu.blocks:
+        values = _big_endian(block)
+        total = _add(total, values)
+        for plane, image in enumerate(values.reshape(-1, *values.shape[-2:])):
+            first = (plane * ny + top) * nx + left
+            for row, piece in enumerate([image] if image.shape[1] == nx else image):
+                file.seek(start + (first + row * nx) * itemsize)
+                file.write(piece.data)
+    header["DATASUM"] = str(total)
+    header["CHECKSUM"] = checksum_text(0xFFFFFFFF - _add(total, header.tostring().encode("ascii")))
+    file.seek(offset)
+    file.write(header.tostring().encode("ascii"))
+
+
+def _header(hdu: Hdu, *, primary: bool) -> fits.Header:
+    """All cards, with places held for the checksums."""
+    cards: Cards = [("SIMPLE", True, "FITS standard") if primary else ("XTENSION", "IMAGE", "image extension")]
+    cards += [("BITPIX", _BITPIX[hdu.dtype], ""), ("NAXIS", len(hdu.shape), "")]
+    cards += [(f"NAXIS{n}", length, "") for n, length in enumerate(hdu.shape[::-1], 1)]
+    cards += [("EXTEND", True, "")] if primary else [("PCOUNT", 0, ""), ("GCOUNT", 1, "")]
+    if hdu.dtype == "uint16":
+        cards += [("BSCALE", 1, ""), ("BZERO", 32768, "unsigned 16-bit integers")]
+    return fits.Header([*cards, *hdu.cards, ("CHECKSUM", "0" * 16, ""), ("DATASUM", "0", "")])
+
+
+def _big_endian(values: NDArray[Any]) -> NDArray[Any]:
+    """Values as FITS stores them; unsigned integers are stored with an offset (BZERO), which flips their first bit."""
+    if values.dtype == np.uint16:
+        values = (values ^ np.uint16(0x8000)).view(np.int16)
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder(">"))
+
+
+def _add(total: int, values: NDArray[Any] | bytes) -> int:
+    """Add the bytes, as big-endian 32-bit words, to a ones' complement sum."""
+    data = np.frombuffer(values, dtype=np.uint8)
+    if data.size % 4:
+        data = np.pad(data, (0, -data.size % 4))
+    total += int(np.sum(data.view(">u4"), dtype=np.uint64))
+    return total and (total - 1) % 0xFFFFFFFF + 1  # carries come back in at the lowest bit
+
+
+def checksum_text(value: int) -> str:
+    """Encode 32 bits in 16 letters and digits whose words sum up to them (FITS standard 4.0, appendix J)."""
+    punctuation = {*range(0x3A, 0x41), *range(0x5B, 0x61)}
+    columns = []
+    for byte in value.to_bytes(4, "big"):
+        four = [byte // 4 + byte % 4 + 0x30] + 3 * [byte // 4 + 0x30]
+        for first in (0, 2):
+            while {four[first], four[first + 1]} & punctuation:
+                four[first] += 1
+                four[first + 1] -= 1
+        columns.append(four)
+    text = "".join(chr(columns[byte][letter]) for letter in range(4) for byte in range(4))
+    return text[-1] + text[:-1]  # the card's value starts in its twelfth column: three bytes into a word

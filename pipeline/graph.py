@@ -1,0 +1,127 @@
+"""Lazy cube + plan -> Dask tasks, one chain of three for each chunk: prepare, predict, write. Builds graphs, runs nothing.
+
+The tasks' names start with what they do and the galaxy's name, so that the dashboard reads well. The model is never in
+the graph: `predict` asks its own process for it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dask.base import annotate
+import numpy as np
+import torch
+import xarray as xr
+from dask.delayed import Delayed, delayed
+from numpy.typing import NDArray
+
+from galprote.model.predictor import shared_predictor
+from galprote.pipeline.block import (
+    BlockSettings,
+    FittedBlock,
+    PreparedBlock,
+    finish_block,
+    predict_block,
+    prepare_block,
+)
+from galprote.pipeline.plan import ChunkPlan
+from galprote.pipeline.store import GalaxyStore
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """Which model the workers are to load.
+
+    Attributes
+    ----------
+    checkpoint : Path or None
+        None: the shipped one.
+    sha256 : str
+        Hash that the file must have.
+    device : {"cpu", "cuda"}
+    ages_gyr, metallicities : tuple of float
+        Axes of its grid.
+    """
+
+    checkpoint: Path | None
+    sha256: str
+    device: str
+    ages_gyr: tuple[float, ...]
+    metallicities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ChunkSummary:
+    """What a finished chunk reports: its number, its spaxels, those with data and those fitted."""
+
+    index: int
+    spaxels: int
+    with_data: int
+    fitted: int
+
+
+def chunk_tasks(
+    cube: xr.Dataset,
+    plan: ChunkPlan,
+    excluded: NDArray[np.bool_] | None,
+    settings: BlockSettings,
+    model: ModelReference,
+    store: GalaxyStore,
+    *,
+    skip: frozenset[int] = frozenset(),
+    gpu: bool = False,
+) -> Iterator[tuple[int, Delayed]]:
+    """Build the chain of each chunk that is not done yet.
+
+    Parameters
+    ----------
+    cube : xarray.Dataset
+        From `open_cube`, chunked by the plan's rows.
+    plan : ChunkPlan
+    excluded : (y, x) bool, optional
+    settings : BlockSettings
+    model : ModelReference
+    store : GalaxyStore
+    skip : frozenset of int
+        Chunks that are done.
+    gpu : bool
+        Whether prediction is for workers with the resource GPU.
+
+    Yields
+    ------
+    (int, Delayed)
+        The chunk's number, and the task that gives its `ChunkSummary`.
+    """
+    flux = cube["flux"].data.to_delayed(optimize_graph=False)[0, :, 0]
+    variance = cube["variance"].data.to_delayed(optimize_graph=False)[0, :, 0]
+    if len(flux) != len(plan.chunks):
+        raise ValueError(f"the cube has {len(flux)} chunks of rows, the plan {len(plan.chunks)}")
+    for index, rows in enumerate(plan.chunks):
+        if index in skip:
+            continue
+        label = f"{store.name}-{index:05d}"
+        mask = None if excluded is None else excluded[rows]
+        prepared = delayed(prepare_block, pure=False)(
+            flux[index], variance[index], mask, settings, dask_key_name=f"prepare-{label}"
+        )
+        with annotate(resources={"GPU": 1} if gpu else {}):
+            fitted = delayed(_predict, pure=False)(prepared, settings, model, dask_key_name=f"predict-{label}")
+        yield (
+            index,
+            delayed(_write, pure=False)(fitted, settings, store, index, rows, dask_key_name=f"write-{label}"),
+        )
+
+
+def _predict(prepared: PreparedBlock, settings: BlockSettings, model: ModelReference) -> FittedBlock:
+    if model.device == "cpu":
+        torch.set_num_threads(1)  # a worker process is one core's
+    predictor = shared_predictor(model.checkpoint, model.sha256, model.device)
+    return predict_block(prepared, settings, predictor)
+
+
+def _write(fitted: FittedBlock, settings: BlockSettings, store: GalaxyStore, index: int, rows: slice) -> ChunkSummary:
+    products = finish_block(fitted, settings)
+    store.write_chunk(index, rows, products)
+    batch = fitted.prepared.batch
+    with_data = int(np.isfinite(batch.flux).sum())
+    return ChunkSummary(index, len(batch.status), with_data, products.fitted)

@@ -1,0 +1,142 @@
+"""What a galaxy's store looks like: cubes, coordinates and attributes. Pure description, nothing is written here."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
+from galprote.pipeline.config import GalaxyConfig
+from galprote.pipeline.products import CUBE_UNIT, MAPS
+from galprote.pipeline.quality import flag_attributes
+from galprote.pipeline.store import CubeArray
+
+Coordinate = tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class StoreLayout:
+    """Everything in a store but the numbers.
+
+    Attributes
+    ----------
+    attributes : dict
+        Of the group.
+    cubes : tuple of CubeArray
+    maps : dict of str to dict
+        Attributes of each map.
+    coordinates : dict
+        Name to (dims, values, attributes).
+    provenance : dict
+    """
+
+    attributes: dict[str, Any]
+    cubes: tuple[CubeArray, ...]
+    maps: dict[str, dict[str, Any]]
+    coordinates: dict[str, Coordinate]
+    provenance: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of input, settings and weights."""
+        return str(self.provenance["fingerprint"])
+
+
+def store_layout(
+    galaxy: GalaxyConfig,
+    cube: xr.Dataset,
+    record: dict[str, Any],
+    metallicities: tuple[float, ...],
+    ages_gyr: tuple[float, ...],
+) -> StoreLayout:
+    """Describe the store of a galaxy.
+
+    Parameters
+    ----------
+    galaxy : GalaxyConfig
+    cube : xarray.Dataset
+        From `open_cube`.
+    record : dict
+        From `provenance`.
+    metallicities, ages_gyr : tuple of float
+        Axes of the model's grid.
+    """
+    unit = str(cube.attrs["bunit"])
+    attributes: dict[str, Any] = {
+        "Conventions": "CF-1.11",
+        "title": f"Stellar populations of {galaxy.name}",
+        "source": f"galprote {record['versions']['galprote']}",
+        "galaxy": galaxy.name,
+        "redshift": galaxy.redshift,
+        "flux_unit": unit,
+        "flux_unit_assumed": bool(cube.attrs["bunit_assumed"]),
+        "variance_source": str(cube.attrs["variance_source"]),
+        "wcs_header": str(cube.attrs["wcs_header"]),
+        "foreground_ebv": galaxy.foreground.ebv,
+        "foreground_law": galaxy.foreground.law,
+        "foreground_r_v": galaxy.foreground.r_v,
+        "foreground_source": galaxy.foreground.source,
+        "provenance": json.dumps(record, sort_keys=True),
+    }
+    coordinates = _sky_coordinates(attributes["wcs_header"], cube.sizes["y"], cube.sizes["x"])
+    cubes = list(_cubes(galaxy, unit, len(cube["wavelength"]), (len(metallicities), len(ages_gyr))))
+    if galaxy.products.residual:
+        about = {"units": "Angstrom", "long_name": "rest-frame wavelength in air"}
+        coordinates["wavelength"] = (("wavelength",), WAVELENGTH, about)
+    if galaxy.products.continuum_subtracted:
+        about = {"units": "Angstrom", "long_name": "observed wavelength in air"}
+        coordinates["wavelength_observed"] = (("wavelength_observed",), cube["wavelength"].values, about)
+    if galaxy.products.light_grid:
+        coordinates["metallicity"] = (("metallicity",), np.array(metallicities), {"units": "dex", "long_name": "[M/H]"})
+        coordinates["age"] = (("age",), np.array(ages_gyr), {"units": "Gyr", "long_name": "age"})
+    maps = {
+        product.name: {
+            "units": unit if product.unit == CUBE_UNIT else product.unit,
+            "long_name": product.long_name,
+            **({"coordinates": "ra dec"} if "ra" in coordinates else {}),
+            **(flag_attributes() if product.name == "status" else {}),
+        }
+        for product in MAPS
+    }
+    if "ra" in coordinates:
+        for item in cubes:
+            item.attributes["coordinates"] = "ra dec"
+    return StoreLayout(attributes, tuple(cubes), maps, coordinates, record)
+
+
+def _cubes(galaxy: GalaxyConfig, unit: str, channels: int, grid: tuple[int, int]) -> list[CubeArray]:
+    wanted = galaxy.products
+    cubes = []
+    if wanted.residual:
+        about = "observed minus model, dereddened for foreground dust, on the model's rest-frame samples"
+        cubes.append(CubeArray("residual", ("wavelength",), (N_WAVELENGTH,), {"units": unit, "long_name": about}))
+    if wanted.continuum_subtracted:
+        about = "observed minus model, as observed, on the cube's channels"
+        cubes.append(
+            CubeArray(
+                "continuum_subtracted", ("wavelength_observed",), (channels,), {"units": unit, "long_name": about}
+            )
+        )
+    if wanted.light_grid:
+        cubes.append(
+            CubeArray("light_grid", ("metallicity", "age"), grid, {"units": "", "long_name": "fraction of the light"})
+        )
+    return cubes
+
+
+def _sky_coordinates(wcs_header: str, ny: int, nx: int) -> dict[str, Coordinate]:
+    """Right ascension and declination of every spaxel's centre, ICRS degrees; nothing without a WCS."""
+    if not wcs_header:
+        return {}
+    wcs = WCS(fits.Header.fromstring(wcs_header))
+    y, x = np.mgrid[:ny, :nx]
+    sky = wcs.pixel_to_world(x, y).icrs
+    return {
+        "ra": (("y", "x"), np.asarray(sky.ra.deg), {"units": "degree", "standard_name": "right ascension (ICRS)"}),
+        "dec": (("y", "x"), np.asarray(sky.dec.deg), {"units": "degree", "standard_name": "declination (ICRS)"}),
+    }

@@ -1,0 +1,129 @@
+"""Sizes and a memory budget -> how a cube is cut and how many workers share it. Integers only; nothing is computed.
+
+The figures are upper estimates: tests compare them with the memory that runs really take.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from galprote.model.errors import PlanError
+from galprote.model.grids import N_KEPT, N_WAVELENGTH
+
+#: Memory of a process before it has read anything: the interpreter, the libraries and, in a worker, the model.
+DRIVER_BYTES: Final = 450 * 1024**2
+WORKER_BYTES: Final = 650 * 1024**2
+
+#: Most rows in a chunk: beyond it reading gets no faster, and the work is shared less evenly.
+MOST_ROWS: Final = 16
+
+#: Chunks that each worker has under way: one in work, and one whose parts wait for their next step.
+CHUNKS_PER_WORKER: Final = 2
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """How one cube is cut.
+
+    Attributes
+    ----------
+    channels, ny, nx : int
+        Shape of what is read.
+    rows : int
+        Image rows in a chunk (the last one may have fewer).
+    workers : int
+        Worker processes that the memory allows.
+    chunk_bytes : int
+        Memory that one chunk takes in a worker, at most.
+    peak_bytes : int
+        Memory of all processes together, at most.
+    """
+
+    channels: int
+    ny: int
+    nx: int
+    rows: int
+    workers: int
+    chunk_bytes: int
+    peak_bytes: int
+
+    @property
+    def chunks(self) -> tuple[slice, ...]:
+        """Row ranges that tile the image once."""
+        return tuple(slice(start, min(start + self.rows, self.ny)) for start in range(0, self.ny, self.rows))
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of flux and variance that are read."""
+        return 2 * 4 * self.channels * self.ny * self.nx
+
+
+def spaxel_bytes(channels: int, *, continuum: bool, light_grid: int) -> int:
+    """Memory that one spaxel takes on its way through a worker, at most.
+
+    Parameters
+    ----------
+    channels : int
+        Native channels that are read.
+    continuum : bool
+        Whether the continuum-subtracted cube is made.
+    light_grid : int
+        Cells of the light grid.
+    """
+    native = channels * (2 * 4 + 2 * 4 + 4 * 1)  # flux and variance, their masked copies, masks
+    rest = (8 * N_WAVELENGTH + 3 * N_KEPT) * 4
+    products = (4 * N_WAVELENGTH + 3 * light_grid) * 4
+    return native + rest + products + (3 * channels * 4 if continuum else 0)
+
+
+def plan_chunks(
+    shape: tuple[int, int, int],
+    *,
+    budget_bytes: int,
+    workers: int,
+    rows: int | None = None,
+    continuum: bool = False,
+    light_grid: int = 636,
+    where: str = "cube",
+) -> ChunkPlan:
+    """Choose rows and workers so that all processes together stay within the budget.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Channels to read, ny, nx.
+    budget_bytes : int
+    workers : int
+        Most workers to use: as many as there are cores or GPUs.
+    rows : int, optional
+        Rows in a chunk; chosen when not given.
+    continuum, light_grid
+        See `spaxel_bytes`.
+    where : str
+        For the error's text.
+
+    Returns
+    -------
+    ChunkPlan
+
+    Raises
+    ------
+    PlanError
+        If one worker with the smallest chunk does not fit.
+    """
+    channels, ny, nx = shape
+    row_bytes = nx * spaxel_bytes(channels, continuum=continuum, light_grid=light_grid)
+    smallest = rows or 1
+    for count in range(min(workers, -(-ny // smallest)), 0, -1):
+        left = (budget_bytes - DRIVER_BYTES) // count - WORKER_BYTES
+        affordable = left // (row_bytes * CHUNKS_PER_WORKER)
+        if affordable >= smallest:
+            # No more rows than give every worker a few chunks.
+            chosen = rows or int(min(affordable, MOST_ROWS, max(1, ny // (4 * count))))
+            chunk = chosen * row_bytes
+            peak = DRIVER_BYTES + count * (WORKER_BYTES + CHUNKS_PER_WORKER * chunk)
+            return ChunkPlan(channels, ny, nx, chosen, count, chunk, peak)
+    needed = DRIVER_BYTES + WORKER_BYTES + CHUNKS_PER_WORKER * smallest * row_bytes
+    raise PlanError(
+        f"{where}: one worker with chunks of {smallest} row(s) needs {needed / 2**30:.2f} GiB, chunks.memory allows "
+        f"{budget_bytes / 2**30:.2f} GiB; raise chunks.memory" + (" or lower chunks.rows" if smallest > 1 else "")
+    )

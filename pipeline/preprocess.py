@@ -1,0 +1,313 @@
+"""From a cube's native spectra to what the model sees; plain arrays in, plain arrays out (paper, section 4.3).
+
+In this order: foreground dust removed at observed wavelengths; wavelengths to the rest frame; flux-conserving rebinning to
+the model's 948 samples; gaps filled; bright lines and sky residuals replaced by a running median; emission bands removed;
+division by the median flux. Flux densities stay per Angstrom of the observed frame: multiply by 1 + z for the rest frame.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import bottleneck
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from scipy.sparse import csr_array
+
+from galprote.model.extinction import ExtinctionLaw, extinction_curve
+from galprote.model.gaps import fill_gaps
+from galprote.model.grids import EDGES, KEPT, WAVELENGTH
+from galprote.pipeline.quality import Status
+from galprote.pipeline.rebin import edges_of, rebin_matrix
+
+#: Bright night-sky lines with residuals in MUSE cubes, observed air wavelengths in Angstrom.
+SKY_LINES: Final = (5577.34, 5889.95, 5895.92, 6300.30, 6363.78, 6863.96, 6923.22, 6948.94, 6978.26)
+
+#: Half-width around a sky line within which residuals of either sign are replaced, Angstrom.
+SKY_HALF_WIDTH: Final = 6.0
+
+
+class LineFilterConfig(BaseModel):
+    """The running median that removes bright lines and sky residuals."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window: int = Field(default=31, ge=5, le=201)
+    """Width of the running median, model samples of 2.48 A; odd."""
+    threshold: float = Field(default=5.0, gt=0)
+    """Replace samples this many robust standard deviations above the running median, and below it near sky lines."""
+
+    @field_validator("window")
+    @classmethod
+    def _odd(cls, window: int) -> int:
+        if window % 2 == 0:
+            raise ValueError("must be odd")
+        return window
+
+
+@dataclass(frozen=True)
+class PreprocessSettings:
+    """All that preprocessing depends on besides the spectra.
+
+    Attributes
+    ----------
+    wavelength : tuple of float
+        Observed air wavelengths of the native channels, Angstrom.
+    redshift : float
+        Barycentric.
+    ebv : float
+        Foreground E(B-V), mag.
+    law : str
+    r_v : float
+    line_filter : LineFilterConfig
+    snr_min : float
+        Spectra below it are not fitted.
+    max_filled : float
+        Spectra with a larger share of samples missing are not fitted.
+    """
+
+    wavelength: tuple[float, ...]
+    redshift: float
+    ebv: float
+    law: ExtinctionLaw
+    r_v: float
+    line_filter: LineFilterConfig
+    snr_min: float
+    max_filled: float
+
+
+@dataclass(frozen=True)
+class SpectraBatch:
+    """Spectra ready for the model, and what is known of them.
+
+    Attributes
+    ----------
+    spectra : (k, 876) float32
+        Of the k spectra that are to be fitted: rest frame, cleaned, divided by `flux`.
+    fitted : (n,) bool
+        Which of the n input spectra these are.
+    rebinned : (k, 948) float32
+        Their flux on the model's samples, dereddened, nothing removed; NaN where there are no data.
+    used : (k, 948) bool
+        Samples that carry observed flux: neither filled, nor replaced, nor in an emission band.
+    flux : (n,) float32
+        Median flux of the kept samples, the cube's unit.
+    snr : (n,) float32
+        Median signal-to-noise ratio of the kept samples of 2.48 A, from the cube's variance.
+    filled_fraction : (n,) float32
+        Share of the kept samples that had no data.
+    replaced : (n,) int16
+        Kept samples that the line filter replaced.
+    status : (n,) uint16
+        Bits of `Status`.
+    """
+
+    spectra: NDArray[np.float32]
+    fitted: NDArray[np.bool_]
+    rebinned: NDArray[np.float32]
+    used: NDArray[np.bool_]
+    flux: NDArray[np.float32]
+    snr: NDArray[np.float32]
+    filled_fraction: NDArray[np.float32]
+    replaced: NDArray[np.int16]
+    status: NDArray[np.uint16]
+
+
+def preprocess(
+    flux: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    settings: PreprocessSettings,
+    excluded: NDArray[np.bool_] | None = None,
+) -> SpectraBatch:
+    """Prepare spectra for the model.
+
+    Parameters
+    ----------
+    flux, variance : (m, n) float32
+        Native spectra, wavelength first as in the cube; not finite where there are no data.
+    settings : PreprocessSettings
+    excluded : (n,) bool, optional
+        Spectra to leave out.
+
+    Returns
+    -------
+    SpectraBatch
+    """
+    n = flux.shape[1]
+    status = np.zeros(n, dtype=np.uint16)
+    if excluded is not None:
+        status[excluded] |= np.uint16(Status.EXCLUDED)
+    finite = np.isfinite(flux)
+    status[~finite.any(axis=0)] |= np.uint16(Status.NO_DATA)
+    rows = np.flatnonzero(status == 0)
+    if len(rows) < n:  # np.take keeps the wavelengths' rows contiguous, indexing would not
+        flux, variance, finite = (np.take(array, rows, axis=1) for array in (flux, variance, finite))
+    good = np.isfinite(variance) & (variance > 0)
+    bad_variance = (finite & ~good).any(axis=0)
+    rest, rest_variance = rebin_to_rest(flux, variance, finite & good, settings)
+    present = ~np.isnan(rest)
+    status[rows[bad_variance]] |= np.uint16(Status.BAD_VARIANCE)
+    measures = _measure(rest, rest_variance)
+
+    full = {
+        name: _spread(values, rows, n)
+        for name, values in (("flux", measures.flux), ("snr", measures.snr), ("filled", measures.filled))
+    }
+    status[rows[~present[:, KEPT].any(axis=1)]] |= np.uint16(Status.NO_DATA)
+    status[rows[measures.filled > settings.max_filled]] |= np.uint16(Status.INCOMPLETE)
+    status[rows[measures.flux <= 0]] |= np.uint16(Status.NOT_POSITIVE)
+    status[rows[measures.snr < settings.snr_min]] |= np.uint16(Status.LOW_SNR)
+    status[rows[measures.filled > 0.05]] |= np.uint16(Status.FILLED)
+
+    refused = Status.NO_DATA | Status.INCOMPLETE | Status.NOT_POSITIVE | Status.LOW_SNR
+    chosen = (status[rows] & np.uint16(refused)) == 0
+    cleaned, replaced = clean_spectra(rest[chosen], settings)
+    kept = cleaned[:, KEPT]
+    scale = bottleneck.median(kept, axis=1)[:, None]
+    fitted = np.zeros(n, dtype=bool)
+    fitted[rows[chosen]] = scale[:, 0] > 0
+    status[rows[chosen][scale[:, 0] <= 0]] |= np.uint16(Status.NOT_POSITIVE)
+    positive = scale[:, 0] > 0
+    kept, scale, replaced = kept[positive], scale[positive], replaced[positive]
+    count = np.zeros(n, dtype=np.int16)
+    count[fitted] = replaced[:, KEPT].sum(axis=1)
+    status[count > 0.05 * KEPT.sum()] |= np.uint16(Status.LINES_REPLACED)
+    full["flux"][fitted] = scale[:, 0]
+    rebinned = rest[chosen][positive]
+    return SpectraBatch(
+        spectra=np.ascontiguousarray(kept / scale, dtype=np.float32),
+        fitted=fitted,
+        rebinned=rebinned,
+        used=~np.isnan(rebinned) & ~replaced & KEPT,
+        flux=full["flux"],
+        snr=full["snr"],
+        filled_fraction=full["filled"],
+        replaced=count,
+        status=status,
+    )
+
+
+def rebin_to_rest(
+    flux: NDArray[np.float32], variance: NDArray[np.float32], valid: NDArray[np.bool_], settings: PreprocessSettings
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Deredden, go to the rest frame and rebin.
+
+    An output sample is the mean of the valid channels in it; it is missing when less than half of it is covered.
+    The variance follows for independent channels: that of neighbouring output samples is slightly correlated.
+
+    Parameters
+    ----------
+    flux, variance : (m, n) float32
+    valid : (m, n) bool
+    settings : PreprocessSettings
+
+    Returns
+    -------
+    flux, variance : (n, 948) float32
+        NaN where missing.
+    """
+    matrix, squared, weights = _matrices(settings)
+    covered = np.asarray(weights.sum(axis=1))
+    if valid.all() and np.abs(covered - 1).max() < 1e-3:
+        mean, noise = matrix @ flux, squared @ variance
+    else:
+        weight = weights @ valid.astype(np.float32)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = (matrix @ np.where(valid, flux, np.float32(0))) / weight
+            noise = (squared @ np.where(valid, variance, np.float32(0))) / weight**2
+        missing = weight < 0.5
+        mean[missing] = np.nan
+        noise[missing] = np.nan
+    return np.ascontiguousarray(mean.T), np.ascontiguousarray(noise.T)
+
+
+@lru_cache(maxsize=8)
+def _matrices(settings: PreprocessSettings) -> tuple[csr_array, csr_array, csr_array]:
+    """Dereddening and rebinning in one matrix; the same with every factor squared, for variances; and rebinning alone."""
+    wavelength = np.array(settings.wavelength)
+    rebin = rebin_matrix(edges_of(wavelength), EDGES * (1 + settings.redshift))
+    deredden = 10 ** (0.4 * foreground_extinction(settings))
+    matrix = csr_array(rebin * deredden.astype(np.float32)[None, :])
+    return matrix, csr_array(matrix * matrix), rebin
+
+
+def foreground_extinction(settings: PreprocessSettings) -> NDArray[np.float64]:
+    """Foreground extinction in magnitudes at the native channels, observed frame: (m,) float64."""
+    curve = extinction_curve(np.array(settings.wavelength), settings.law, settings.r_v)
+    return settings.ebv * settings.r_v * curve
+
+
+def clean_spectra(
+    rest: NDArray[np.float32], settings: PreprocessSettings
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Fill gaps, then replace bright lines and sky residuals by the running median.
+
+    A sample is replaced when it stands more than `threshold` robust standard deviations above the running median, or,
+    within 6 A of a night-sky line, above or below it. Absorption features elsewhere are never touched.
+
+    Parameters
+    ----------
+    rest : (k, 948) float32
+        NaN where missing.
+    settings : PreprocessSettings
+
+    Returns
+    -------
+    cleaned : (k, 948) float32
+    replaced : (k, 948) bool
+    """
+    valid = ~np.isnan(rest)
+    filled = fill_gaps(torch.from_numpy(rest), torch.from_numpy(valid)).numpy()
+    smooth = running_median(filled, settings.line_filter.window)
+    deviation = filled - smooth
+    sigma = 1.4826 * bottleneck.nanmedian(np.where(valid & KEPT, np.abs(deviation), np.nan), axis=1)
+    limit = settings.line_filter.threshold * sigma[:, None]
+    outlier = deviation > limit
+    outlier |= (deviation < -limit) & _near_sky_line(settings.redshift)
+    # A line's wings fall below the threshold: its neighbours go with it.
+    grown = outlier.copy()
+    grown[:, 1:] |= outlier[:, :-1]
+    grown[:, :-1] |= outlier[:, 1:]
+    grown &= valid
+    return np.where(grown, smooth, filled), grown
+
+
+def running_median(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """Centred running median along the last axis, the ends reflected: (n, m) -> (n, m) float32."""
+    half = window // 2
+    padded = np.pad(values, ((0, 0), (half, half)), mode="reflect")
+    return np.asarray(bottleneck.move_median(padded, window, axis=1)[:, 2 * half :], dtype=np.float32)
+
+
+def _near_sky_line(redshift: float) -> NDArray[np.bool_]:
+    observed = WAVELENGTH * (1 + redshift)
+    return np.abs(observed[:, None] - np.array(SKY_LINES)).min(axis=1) <= SKY_HALF_WIDTH
+
+
+@dataclass(frozen=True)
+class _Measures:
+    flux: NDArray[np.float32]
+    snr: NDArray[np.float32]
+    filled: NDArray[np.float32]
+
+
+def _measure(rest: NDArray[np.float32], variance: NDArray[np.float32]) -> _Measures:
+    """Median flux, median signal-to-noise and share of missing samples, over the kept samples."""
+    kept, noise = rest[:, KEPT], np.sqrt(variance[:, KEPT])
+    filled = np.isnan(kept).mean(axis=1, dtype=np.float32)
+    return _Measures(_nanmedian(kept), _nanmedian(kept / noise), filled)
+
+
+def _nanmedian(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Median of each row, NaN for a row without a value."""
+    result: NDArray[np.float32] = bottleneck.nanmedian(values, axis=1)
+    return result.astype(np.float32)
+
+
+def _spread(values: NDArray[np.float32], rows: NDArray[np.int64], n: int) -> NDArray[np.float32]:
+    """Values of some rows among n, NaN elsewhere."""
+    full = np.full(n, np.nan, dtype=np.float32)
+    full[rows] = values
+    return full

@@ -1,0 +1,46 @@
+"""The bits of the `status` map: why a value is missing, or what to know before using it."""
+
+from enum import IntFlag
+
+
+class Status(IntFlag):
+    """Bits of `status`, uint16; zero is a good fit without remarks. NaN values go with one of the first six."""
+
+    NO_DATA = 1
+    """The spaxel has no finite flux in the model's window."""
+    EXCLUDED = 2
+    """Excluded by the spatial mask file."""
+    LOW_SNR = 4
+    """Signal-to-noise under the threshold; not fitted."""
+    NOT_POSITIVE = 8
+    """The median flux is not positive; not fitted."""
+    INCOMPLETE = 16
+    """More samples are missing than the model was trained for; not fitted."""
+    FAILED = 32
+    """The model gave a number that is not finite."""
+    FILLED = 64
+    """Over 5 % of the samples had no data and were filled."""
+    LINES_REPLACED = 128
+    """Over 5 % of the samples were replaced by the line filter."""
+    BAD_VARIANCE = 256
+    """Some finite fluxes had a variance that was not positive and finite; they were left out."""
+    POOR_FIT = 512
+    """The residuals exceed both 5 % of the flux and three times the noise (rms)."""
+    AGE_BOUNDARY = 1024
+    """Over half of the light is in the youngest or oldest three templates."""
+    AV_BOUNDARY = 2048
+    """A_V lies within 0.05 mag of the largest attenuation that the model knows."""
+
+
+#: Reasons for which a spaxel has no values.
+NOT_FITTED = (
+    Status.NO_DATA | Status.EXCLUDED | Status.LOW_SNR | Status.NOT_POSITIVE | Status.INCOMPLETE | Status.FAILED
+)
+
+
+def flag_attributes() -> dict[str, object]:
+    """CF conventions' `flag_masks` and `flag_meanings`, with a description of each bit."""
+    return {
+        "flag_masks": [int(bit) for bit in Status],
+        "flag_meanings": " ".join(str(bit.name).lower() for bit in Status),
+    }

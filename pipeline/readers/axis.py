@@ -1,0 +1,284 @@
+"""A cube's header -> wavelengths in air, in Angstrom, and the channels that a rest-frame window needs.
+
+Sources: Greisen et al. 2006 (A&A 446, 747; "FITS Paper III", DOI 10.1051/0004-6361:20053818) for the spectral
+keywords; Morton 1991 (ApJS 77, 119) for the IAU standard of air wavelengths.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.wcs import WCS, WCSSUB_SPECTRAL
+from numpy.typing import NDArray
+
+from galprote.model.errors import CubeError
+from galprote.model.grids import STEP
+
+Medium = Literal["air", "vacuum"]
+
+#: Spectral types that FITS Paper III defines, by the first four letters of CTYPE.
+SPECTRAL_TYPES: Final = ("AWAV", "WAVE", "FREQ", "VELO", "VRAD", "VOPT", "ZOPT", "ENER", "WAVN", "BETA")
+#: Names that some writers (early MUSE software among them) give to a linear wavelength axis: silent on air or
+#: vacuum.
+VAGUE_TYPES: Final = ("LINEAR", "LAMBDA", "WAVELENG", "WAVELENGTH")
+#: Common spellings that the FITS standard does not have.
+_UNIT_ALIASES: Final = {
+    "a": "Angstrom", "aa": "Angstrom", "ang": "Angstrom", "angstroms": "Angstrom", "angstrom": "Angstrom",
+    "micron": "um", "microns": "um", "micrometer": "um", "nanometer": "nm", "nanometers": "nm",
+}  # fmt: skip
+#: Wavelengths outside of this range (Angstrom) mean that the unit in the header is wrong.
+_PLAUSIBLE: Final = (100.0, 1e6)
+#: A window may stick out of the cube by the outer half of the model's outermost samples, whose centres it
+#: still covers.
+TOLERANCE: Final = STEP / 2
+
+
+@dataclass(frozen=True)
+class SpectralAxis:
+    """The wavelength axis of a cube.
+
+    Attributes
+    ----------
+    wavelength : (n,) float64
+        Air wavelengths of the channels' centres, Angstrom, observed frame, in the order of the file.
+    native : {"air", "vacuum"}
+        What the file's own axis is in.
+    ctype, unit : str
+        CTYPE and CUNIT as found.
+    assumption : str
+        What had to be assumed, in words; empty if nothing.
+    """
+
+    wavelength: NDArray[np.float64]
+    native: Medium
+    ctype: str
+    unit: str
+    assumption: str = ""
+
+    @property
+    def step(self) -> int:
+        """1 where wavelengths ascend in the file, -1 where they descend."""
+        return 1 if self.wavelength[-1] >= self.wavelength[0] else -1
+
+
+@dataclass(frozen=True)
+class ChannelRange:
+    """Channels to read, in ascending wavelength.
+
+    Attributes
+    ----------
+    first, step : int
+        Channel ``k`` of the range is channel ``first + k * step`` of the file.
+    wavelength : (n,) float64
+        Air wavelengths, Angstrom, observed frame, ascending.
+    uncovered : tuple of float
+        Rest-frame Angstrom by which the window sticks out at its blue and red end (at most `TOLERANCE`).
+    """
+
+    first: int
+    step: int
+    wavelength: NDArray[np.float64]
+    uncovered: tuple[float, float]
+
+
+def vacuum_to_air(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convert vacuum wavelengths to air with the IAU standard (Morton 1991, ApJS 77, 119).
+
+    Not with eq. 65 of FITS Paper III, which is for air of 0 C: lines, and with them the template libraries,
+    are in standard air of 15 C, where Na I D2 lies 0.09 Angstrom (5 km/s) from where that equation puts it.
+
+    Parameters
+    ----------
+    wavelength : (n,) float64
+        Vacuum wavelengths, Angstrom, above 2000.
+
+    Returns
+    -------
+    (n,) float64
+        Air wavelengths, Angstrom.
+    """
+    squared = (1e4 / np.asarray(wavelength, dtype=np.float64)) ** 2  # wavenumber, micrometre^-2
+    index = 1.0 + 6.4328e-5 + 2.94981e-2 / (146.0 - squared) + 2.5540e-4 / (41.0 - squared)
+    return wavelength / index
+
+
+def spectral_axis_number(header: fits.Header) -> int | None:
+    """Return the FITS number (1, 2, 3) of the spectral axis, or None if no CTYPE names one."""
+    ctypes = {number: str(header.get(f"CTYPE{number}", "")).strip().upper() for number in (1, 2, 3)}
+    for number, ctype in ctypes.items():
+        if ctype[:4] in SPECTRAL_TYPES and ctype not in VAGUE_TYPES:
+            return number
+    if ctypes[3] in VAGUE_TYPES:  # simulated cubes have LINEAR on all three axes: the third is the one meant
+        return 3
+    return next((number for number, ctype in ctypes.items() if ctype in VAGUE_TYPES[1:]), None)
+
+
+def is_wavelength(header: fits.Header, number: int) -> bool:
+    """Tell whether the spectral axis is in wavelength, rather than frequency, energy or velocity."""
+    ctype = str(header[f"CTYPE{number}"]).strip().upper()
+    return ctype in VAGUE_TYPES or ctype[:4] in ("AWAV", "WAVE")
+
+
+def read_wavelengths(header: fits.Header, number: int, length: int) -> SpectralAxis:
+    """Compute the wavelengths of an AWAV, WAVE (linear or -LOG) or vaguely named axis.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Header of the cube's HDU.
+    number : int
+        FITS number of the spectral axis.
+    length : int
+        Number of channels.
+
+    Returns
+    -------
+    SpectralAxis
+        In air and Angstrom.
+
+    Raises
+    ------
+    CubeError
+        If the keywords are missing, or their wavelengths make no sense. The message names no file: the caller
+        does.
+    """
+    ctype, unit = (str(header.get(f"{key}{number}", "")).strip() for key in ("CTYPE", "CUNIT"))
+    if not unit:
+        raise CubeError(f"CUNIT{number} is missing: the wavelength axis (CTYPE{number} = '{ctype}') needs its unit")
+    standard = _with_step(header, number)
+    standard[f"CUNIT{number}"] = _UNIT_ALIASES.get(unit.lower(), unit)
+    assumption = ""
+    if ctype.upper() in VAGUE_TYPES:
+        standard[f"CTYPE{number}"] = "AWAV"
+        assumption = f"CTYPE{number} = '{ctype}' does not say air or vacuum: air assumed"
+    values = _pixels_to_world(standard, number, length)
+    native: Medium = "vacuum" if ctype.upper().startswith("WAVE") and not assumption else "air"
+    return checked_axis(values, native, ctype, unit, assumption)
+
+
+def checked_axis(
+    values: NDArray[np.float64], native: Medium, ctype: str, unit: str, assumption: str = ""
+) -> SpectralAxis:
+    """Make an axis from native wavelengths in Angstrom, after checks that they are usable.
+
+    Raises
+    ------
+    CubeError
+        If there are fewer than two channels, or wavelengths are not monotonic or not plausible.
+    """
+    if values.size < 2:
+        raise CubeError(f"the spectral axis has {values.size} channel(s): a cube of spectra is wanted")
+    steps = np.diff(values)
+    if not np.isfinite(values).all() or not ((steps > 0).all() or (steps < 0).all()):
+        raise CubeError(f"the wavelengths of the spectral axis (CTYPE '{ctype}', unit '{unit}') are not monotonic")
+    first, last = float(values[0]), float(values[-1])
+    if not (_PLAUSIBLE[0] < min(first, last) and max(first, last) < _PLAUSIBLE[1]):
+        raise CubeError(
+            f"the spectral axis runs from {first:.6g} to {last:.6g} Angstrom if its unit is '{unit}': "
+            f"correct CUNIT, CRVAL or CD/CDELT in the header"
+        )
+    air = vacuum_to_air(values) if native == "vacuum" else values
+    return SpectralAxis(air, native, ctype, unit, assumption)
+
+
+def channel_edges(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Edges (n + 1,) of channels: halfway between centres, extrapolated at both ends."""
+    middles = (wavelength[1:] + wavelength[:-1]) / 2
+    return np.concatenate([[2 * wavelength[0] - middles[0]], middles, [2 * wavelength[-1] - middles[-1]]])
+
+
+def served_redshifts(axis: SpectralAxis, window: tuple[float, float]) -> tuple[float, float] | None:
+    """Redshifts (lowest, highest) at which the cube covers a rest-frame window, or None if there are none."""
+    edges = channel_edges(np.sort(axis.wavelength))
+    lowest = float(edges[0]) / (window[0] + TOLERANCE) - 1
+    highest = float(edges[-1]) / (window[1] - TOLERANCE) - 1
+    return (lowest, highest) if lowest <= highest else None
+
+
+def select_channels(axis: SpectralAxis, window: tuple[float, float], redshift: float, margin: int = 2) -> ChannelRange:
+    """Choose the channels that cover a rest-frame window.
+
+    Parameters
+    ----------
+    axis : SpectralAxis
+        The cube's wavelengths.
+    window : tuple of float
+        First and last rest-frame air wavelength, Angstrom.
+    redshift : float
+        Redshift of the galaxy.
+    margin : int
+        Channels to add on each side, where the file has them.
+
+    Returns
+    -------
+    ChannelRange
+        The fewest channels whose pixels cover the window, and the margin.
+
+    Raises
+    ------
+    CubeError
+        If the cube misses more than `TOLERANCE` of the window; names what is missing in both frames.
+    """
+    wavelength = axis.wavelength[:: axis.step]
+    edges = channel_edges(wavelength)
+    low, high = window[0] * (1 + redshift), window[1] * (1 + redshift)
+    blue = max(0.0, float(edges[0]) / (1 + redshift) - window[0])
+    red = max(0.0, window[1] - float(edges[-1]) / (1 + redshift))
+    if max(blue, red) > TOLERANCE:
+        raise CubeError(_not_covered(axis, edges, window, redshift))
+    size = wavelength.size
+    start = max(int(np.searchsorted(edges, low, side="right")) - 1 - margin, 0)
+    stop = min(int(np.searchsorted(edges, high, side="left")) + margin, size)
+    first = start if axis.step == 1 else size - 1 - start
+    return ChannelRange(first, axis.step, wavelength[start:stop].copy(), (blue, red))
+
+
+def _not_covered(axis: SpectralAxis, edges: NDArray[np.float64], window: tuple[float, float], redshift: float) -> str:
+    missing = []
+    factor = 1 + redshift
+    first, last = float(edges[0]) / factor, float(edges[-1]) / factor
+    for low, high in ((window[0], min(first, window[1])), (max(last, window[0]), window[1])):
+        if high > low:
+            missing.append(f"{low:.1f}-{high:.1f} A rest frame ({low * factor:.1f}-{high * factor:.1f} A observed)")
+    served = served_redshifts(axis, window)
+    can = f"redshifts {served[0]:z.4f} to {served[1]:z.4f}" if served else "no redshift"
+    return (
+        f"the cube does not cover {window[0]:.1f}-{window[1]:.1f} A at redshift {redshift:g}: "
+        f"{' and '.join(missing)} is missing; the file has {edges[0]:.1f}-{edges[-1]:.1f} A (observed, air), "
+        f"which serves {can}. Correct the redshift, or use a cube that covers the window."
+    )
+
+
+def _with_step(header: fits.Header, number: int) -> fits.Header:
+    """Copy a header, with the step of the spectral axis where wcslib looks for it.
+
+    Where CD1_1 stands in a header wcslib ignores CDELT3, and puts a missing CD3_3 to 1 without a word.
+    """
+    diagonal, step = f"CD{number}_{number}", f"CDELT{number}"
+    copy = header.copy()
+    if diagonal not in header and any(f"CD{n}_{n}" in header for n in (1, 2, 3)) and step in header:
+        copy[diagonal] = header[step]
+    if not header.get(diagonal, header.get(step, 0.0)):
+        raise CubeError(f"{diagonal} and {step} are missing or zero: the spectral axis has no step")
+    return copy
+
+
+def _pixels_to_world(header: fits.Header, number: int, length: int) -> NDArray[np.float64]:
+    """Evaluate the spectral WCS at all channels, in Angstrom."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # wcslib reports every keyword that it tidies up
+            spectral: Any = WCS(header).sub([WCSSUB_SPECTRAL])
+            if spectral.naxis != 1:
+                raise CubeError(f"CTYPE{number} = '{header[f'CTYPE{number}']}' is not a spectral axis to wcslib")
+            world = spectral.wcs_pix2world(np.arange(length, dtype=np.float64)[:, None], 0)[:, 0]
+            values = (world * u.Unit(spectral.wcs.cunit[0])).to_value(u.AA)
+    except CubeError:
+        raise
+    except Exception as error:  # wcslib raises many types
+        reason = " ".join(str(error).split())
+        raise CubeError(f"the WCS of the spectral axis (axis {number}) cannot be used: {reason}") from error
+    return np.asarray(values, dtype=np.float64)

@@ -1,0 +1,120 @@
+"""Any other FITS cube: the first 3-D image, on whichever axes spectral-cube understands.
+
+The data are read by our own slab reader, whatever the order of the axes in the file; `spectral_cube` is asked
+what the axes are where they are not plain wavelengths (frequency, velocity with a rest value, energy).
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from astropy import units as u
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from galprote.model.errors import CubeError
+from galprote.pipeline.readers.axis import (
+    SpectralAxis,
+    checked_axis,
+    is_wavelength,
+    read_wavelengths,
+    spectral_axis_number,
+)
+from galprote.pipeline.readers.fitsfile import Hdu, find_hdu
+from galprote.pipeline.readers.parts import CubeParts, image_of, require_same_shape
+from galprote.pipeline.readers.slabs import Kind
+
+#: Names of noise HDUs (MUSE, KCWI, CALIFA, SAMI, MaNGA, WEAVE), and what they hold.
+NOISE_HDUS: Final[dict[str, Kind]] = {
+    "STAT": "value", "VAR": "value", "VARIANCE": "value",
+    "ERR": "sigma", "ERROR": "sigma", "SIGMA": "sigma", "UNCERT": "sigma",
+    "IVAR": "inverse",
+}  # fmt: skip
+#: Names of integer HDUs in which nonzero means bad.
+FLAG_HDUS: Final = ("DQ", "MASK", "BADPIX")
+
+
+def find_generic(path: Path, hdus: Sequence[Hdu]) -> CubeParts:
+    """Find a cube in any FITS file.
+
+    Parameters
+    ----------
+    path : Path
+        The (uncompressed) file, for spectral-cube.
+    hdus : sequence of Hdu
+        All HDUs of the file.
+
+    Returns
+    -------
+    CubeParts
+        The flux is HDU `DATA`, `FLUX` or `SCI`, or else the first image with three axes; noise and flags are
+        found by name (`NOISE_HDUS`, `FLAG_HDUS`).
+
+    Raises
+    ------
+    CubeError
+        If there is no 3-D image, or no spectral axis that can be converted to wavelengths.
+    """
+    flux = _find_flux(hdus)
+    shape = image_of(flux).shape
+    noise = find_hdu([hdu for hdu in hdus if hdu is not flux], *NOISE_HDUS)
+    flags = find_hdu([hdu for hdu in hdus if hdu.image and "f" not in hdu.image.stored], *FLAG_HDUS)
+    require_same_shape(flux, noise, flags)
+    number = spectral_axis_number(flux.header)
+    if number is None:
+        found = ", ".join(f"CTYPE{n} = '{flux.header.get(f'CTYPE{n}', '')}'" for n in (1, 2, 3))
+        raise CubeError(f"HDU {flux.label} has no spectral axis ({found}): set CTYPE and CUNIT of the wavelength axis")
+    length = shape[3 - number]
+    if is_wavelength(flux.header, number):
+        axis = read_wavelengths(flux.header, number, length)
+    else:
+        axis = _axis_from_spectral_cube(path, flux, number)
+    kind = NOISE_HDUS[noise.name] if noise else "value"
+    return CubeParts(flux, noise, kind, flags, axis, _axis_order(flux, number))
+
+
+def _find_flux(hdus: Sequence[Hdu]) -> Hdu:
+    named = find_hdu(hdus, "DATA", "FLUX", "SCI")
+    if named is not None:
+        return named
+    if any(hdu.header.get("ZIMAGE") for hdu in hdus):
+        raise CubeError("the file is tile-compressed (fpack), which cannot be read in slabs: run funpack on it first")
+    images = [hdu for hdu in hdus if hdu.image]
+    cubes = [hdu for hdu in images if hdu.image and len(hdu.image.shape) == 3]
+    if cubes:
+        return cubes[0]
+    listing = "; ".join(hdu.label for hdu in hdus)
+    if images:
+        image_of(images[0])
+    raise CubeError(f"there is no image in the file: a cube with 3 axes is wanted, the HDUs are {listing}")
+
+
+def _axis_order(flux: Hdu, number: int) -> tuple[int, int, int]:
+    """File axes (numpy order) of wavelength, y and x; x is the pixel axis of the WCS' longitude."""
+    spatial = [axis for axis in (0, 1, 2) if axis != 3 - number]
+    y, x = spatial
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wcs: Any = WCS(flux.header).wcs
+    if wcs.lng >= 0 and wcs.lat >= 0 and wcs.lng > wcs.lat:
+        y, x = x, y
+    return 3 - number, y, x
+
+
+def _axis_from_spectral_cube(path: Path, flux: Hdu, number: int) -> SpectralAxis:
+    ctype, unit = (str(flux.header.get(f"{key}{number}", "")).strip() for key in ("CTYPE", "CUNIT"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # beams, Stokes axes, slow operations: none of them matters here
+            from spectral_cube import SpectralCube  # imports for a second, and is needed by few cubes
+
+            cube: Any = SpectralCube.read(str(path), format="fits", hdu=flux.index, use_dask=True)
+            values: NDArray[np.float64] = cube.with_spectral_unit(u.AA).spectral_axis.to_value(u.AA)
+    except Exception as error:  # spectral-cube raises many types
+        reason = " ".join(str(error).split())
+        raise CubeError(
+            f"HDU {flux.label}: axis CTYPE{number} = '{ctype}' cannot be converted to wavelengths: {reason}"
+        ) from error
+    return checked_axis(np.asarray(values, dtype=np.float64), "vacuum", ctype, unit)

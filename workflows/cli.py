@@ -1,0 +1,213 @@
+"""`galprote-pipeline`: from the command line to an exit code.
+
+Exit codes: 0 all done; 1 some galaxies failed, the others are finished; 2 wrong configuration or usage; 130 interrupted.
+"""
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from galprote.model.errors import GalproteError
+
+app = typer.Typer(
+    name="galprote-pipeline",
+    help="Maps of stellar age, metallicity and dust from integral-field surveys.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+console = Console()
+errors = Console(stderr=True)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Survey = Annotated[Path, typer.Argument(metavar="SURVEY.yaml", help="The survey: see configs/survey.yaml.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"galprote {version('galprote')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Maps of stellar age, metallicity and dust from integral-field surveys."""
+
+
+@app.command()
+def run(
+    survey: Survey,
+    overwrite: Annotated[bool, typer.Option(help="Replace products that were made with other settings.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Map every galaxy of a survey.
+
+    What is finished is never computed twice: run the same command again after an interruption.
+    """
+    from galprote.pipeline.config import read_survey
+    from galprote.workflows.progress import make_progress
+    from galprote.workflows.reporting import results_table, truth_tables
+    from galprote.workflows.survey import run_survey
+
+    config = read_survey(survey)
+    try:
+        with make_progress(console) as progress:
+            results = run_survey(config, progress, overwrite=overwrite)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. What is finished is kept: run the same command again to go on.")
+        raise typer.Exit(130) from None
+    for table in truth_tables(config, results):
+        console.print(table)
+    console.print(results_table(results))
+    failed = [result for result in results if result.outcome == "failed"]
+    if debug:
+        for result in failed:
+            errors.print(f"{result.name}:\n{result.details}", markup=False)
+    console.print(f"Products: {config.output}", soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def plan(
+    survey: Survey,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a run would do: galaxies, shapes, channels, chunks, memory, products. Nothing is computed.
+
+    Works without the cubes: it then says which are missing and where it looked.
+    """
+    from galprote.pipeline.config import read_survey
+    from galprote.workflows.planning import plan_survey
+    from galprote.workflows.reporting import plan_dict, plan_table
+
+    config = read_survey(survey)
+    plans = plan_survey(config)
+    if as_json:
+        typer.echo(json.dumps(plan_dict(config, plans), indent=1))
+    else:
+        for part in plan_table(config, plans):
+            console.print(part, soft_wrap=True)
+
+
+@app.command()
+def inspect(
+    cube: Annotated[Path, typer.Argument(metavar="CUBE.fits", help="A data cube.")],
+    sample: Annotated[
+        int | None, typer.Option(help="Read only about this many evenly spread slabs of rows (default: all).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a cube holds: HDUs, units, wavelength axis, missing bands, bad variances, empty spaxels."""
+    from galprote.pipeline.inspection import inspect_cube, report_lines
+
+    report = inspect_cube(cube, sample=sample)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=1))
+        return
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in report_lines(report):
+        table.add_row(label, value)
+    console.print(table)
+
+
+@app.command()
+def mock(
+    output: Annotated[Path, typer.Argument(metavar="CUBE.fits", help="The cube to make.")],
+    ny: Annotated[int, typer.Option(min=8, help="Rows.")] = 100,
+    nx: Annotated[int, typer.Option(min=8, help="Columns.")] = 100,
+    redshift: Annotated[float, typer.Option(min=0.0, max=0.1, help="Barycentric redshift.")] = 0.008,
+    ebv: Annotated[float, typer.Option(min=0.0, help="Foreground E(B-V).")] = 0.03,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    ao_notch: Annotated[bool, typer.Option(help="Leave out 5806-5964 A, as adaptive optics does.")] = False,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint with the templates (default: shipped).")] = None,
+    debug: Debug = False,
+) -> None:
+    """Make a synthetic MUSE cube of a spiral galaxy, and its true maps in CUBE_TRUTH.fits."""
+    from galprote.model.checkpoint import load_checkpoint
+    from galprote.pipeline.mock import MockConfig, make_mock, truth_path
+
+    config = MockConfig(shape=(ny, nx), redshift=redshift, ebv=ebv, seed=seed, ao_notch=ao_notch)
+    path = make_mock(config, output, load_checkpoint(checkpoint).decoder)
+    console.print(f"Wrote {path} and {truth_path(path)}", soft_wrap=True)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="TRAINING.yaml", help="See configs/train/.")],
+    library: Annotated[Path | None, typer.Option(help="Template library, in place of the YAML's.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the results, in place of the YAML's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    debug: Debug = False,
+) -> None:
+    """Train a model; run the same command again to go on after an interruption."""
+    from galprote.model.predictor import resolve_device
+    from galprote.model.training import Progress, Trainer, read_training_config
+
+    settings = read_training_config(config, library=library, output=output)
+    trainer = Trainer(settings, resolve_device(device))
+
+    def report(progress: Progress) -> None:
+        values = "  ".join(f"{name} {progress.metrics[name]:.3f}" for name in ("log_age_rms", "metallicity_rms", "av_rms"))
+        left = (progress.steps - progress.step) * settings.batch / progress.spectra_per_second
+        console.print(
+            f"step {progress.step}/{progress.steps}  {values}  {progress.spectra_per_second:.0f} spectra/s  "
+            f"{left / 60:.0f} min left",
+            soft_wrap=True,
+        )
+
+    path = trainer.run(report)
+    console.print(f"Checkpoint: {path}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint (default: the shipped one).")] = None,
+    suite: Annotated[str, typer.Option(help="Which tests: paper, or all.")] = "all",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    limit: Annotated[int | None, typer.Option(min=64, help="Use only so many spectra of a suite.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    debug: Debug = False,
+) -> None:
+    """Measure a checkpoint: errors of age, metallicity and A_V, and of the fitted spectra."""
+    from galprote.model.checkpoint import load_checkpoint
+    from galprote.model.evaluation import evaluate_suites
+    from galprote.model.predictor import Predictor, resolve_device
+    from galprote.workflows.reporting import evaluation_table
+
+    predictor = Predictor(load_checkpoint(checkpoint), resolve_device(device))
+    results = evaluate_suites(predictor, suite, limit=limit)
+    console.print(evaluation_table(results))
+    if json_file is not None:
+        json_file.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Errors that galprote raises on purpose are printed as they are; the traceback is for `--debug`.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(words)
+    except GalproteError as error:
+        if "--debug" in words:
+            raise
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    raise AssertionError("typer always exits")

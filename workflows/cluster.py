@@ -1,0 +1,81 @@
+"""LocalCluster section + plan -> a Dask client whose workers are processes on this machine."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dask import config as dask_config
+from distributed import Client
+from distributed import LocalCluster as DaskCluster
+
+from galprote.pipeline.config import LocalCluster
+from galprote.pipeline.plan import WORKER_BYTES
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def most_workers(config: LocalCluster, device: str) -> int:
+    """Worker processes to aim for: as configured, else one a core, or one in all that owns the GPU."""
+    return config.workers or (1 if device == "cuda" else available_cores())
+
+
+@contextmanager
+def start_cluster(config: LocalCluster, *, workers: int, worker_bytes: int, device: str) -> Iterator[Client]:
+    """Start worker processes, and stop them at the end.
+
+    Parameters
+    ----------
+    config : LocalCluster
+    workers : int
+    worker_bytes : int
+        Memory of one worker according to the plan. A worker far beyond it is restarted rather than let the machine swap.
+    device : {"cpu", "cuda"}
+        A worker with a GPU carries the resource `GPU` and has threads to read and write while the GPU works.
+    """
+    on_gpu = device == "cuda"
+    settings = {
+        "distributed.scheduler.allowed-failures": 3,
+        "distributed.comm.timeouts.connect": "60s",
+        "distributed.admin.large-graph-warning-threshold": "64MB",
+    }
+    with (
+        dask_config.set(settings),
+        DaskCluster(
+            n_workers=workers,
+            threads_per_worker=3 if on_gpu else 1,
+            processes=True,
+            host="127.0.0.1",
+            memory_limit=2 * max(worker_bytes, WORKER_BYTES),
+            resources={"GPU": 1} if on_gpu else None,
+            dashboard_address=_dashboard_address(config.dashboard),
+            silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def _dashboard_address(wanted: str | None) -> str | None:
+    """The wanted address if its port is free, else any free port of the same host."""
+    if wanted is None:
+        return None
+    host, _, port = wanted.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host or "127.0.0.1", int(port)))
+        except OSError:
+            return f"{host}:0"
+    return wanted
+
+
+def has_gpu_workers(client: Client) -> bool:
+    """Whether any worker carries the resource `GPU`."""
+    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    return any("GPU" in worker.get("resources", {}) for worker in workers.values())

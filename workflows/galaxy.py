@@ -1,0 +1,208 @@
+"""One galaxy's journey: opened, checked, cut into chunks, computed, written, published."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from dask.delayed import Delayed
+from distributed import Client, Future, as_completed
+from numpy.typing import NDArray
+
+from galprote.model.errors import ConfigError
+from galprote.pipeline.block import BlockSettings
+from galprote.pipeline.config import GalaxyConfig
+from galprote.pipeline.graph import ChunkSummary, ModelReference, chunk_tasks
+from galprote.pipeline.layout import StoreLayout, store_layout
+from galprote.pipeline.masks import read_spatial_mask
+from galprote.pipeline.plan import CHUNKS_PER_WORKER, ChunkPlan
+from galprote.pipeline.preprocess import PreprocessSettings
+from galprote.pipeline.provenance import differences, provenance
+from galprote.pipeline.readers import open_cube
+from galprote.pipeline.store import GalaxyStore
+from galprote.workflows.publish import publish_products
+
+
+@dataclass(frozen=True)
+class GalaxyJob:
+    """A galaxy that is ready to be computed: all its input was opened and checked.
+
+    Attributes
+    ----------
+    galaxy : GalaxyConfig
+    cube_path : Path
+    cube : xarray.Dataset
+    plan : ChunkPlan
+    excluded : (y, x) bool or None
+    settings : BlockSettings
+    store : GalaxyStore
+    layout : StoreLayout
+    finished : bool
+        Whether the products exist already, made with the very same input and settings.
+    """
+
+    galaxy: GalaxyConfig
+    cube_path: Path
+    cube: xr.Dataset
+    plan: ChunkPlan
+    excluded: NDArray[np.bool_] | None
+    settings: BlockSettings
+    store: GalaxyStore
+    layout: StoreLayout
+    finished: bool
+
+
+def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset) -> BlockSettings:
+    """Settings of a galaxy's blocks."""
+    preprocess = PreprocessSettings(
+        wavelength=tuple(float(value) for value in cube["wavelength"].values),
+        redshift=galaxy.redshift,
+        ebv=galaxy.foreground.ebv,
+        law=galaxy.foreground.law,
+        r_v=galaxy.foreground.r_v,
+        line_filter=galaxy.line_filter,
+        snr_min=galaxy.snr_min,
+        max_filled=galaxy.max_filled,
+    )
+    wanted = galaxy.products
+    return BlockSettings(preprocess, wanted.residual, wanted.continuum_subtracted, wanted.light_grid)
+
+
+def prepare_job(
+    galaxy: GalaxyConfig,
+    cube_path: Path,
+    output: Path,
+    make_plan: Callable[[GalaxyConfig, tuple[int, int, int], int | None], ChunkPlan],
+    model: ModelReference,
+    *,
+    overwrite: bool,
+) -> GalaxyJob:
+    """Open and check a galaxy's input, and decide whether to begin, go on or skip.
+
+    Parameters
+    ----------
+    galaxy : GalaxyConfig
+    cube_path : Path
+    output : Path
+        The survey's output folder.
+    make_plan : callable
+        Makes the ChunkPlan of (galaxy, shape, rows or None).
+    model : ModelReference
+    overwrite : bool
+        Whether products made with other settings may be replaced.
+
+    Raises
+    ------
+    ConfigError
+        If products made with other settings are in the way.
+    CubeError, PlanError
+        If the cube cannot be used, or does not fit.
+    """
+    store = GalaxyStore(output, galaxy.name)
+    scratch = output / ".scratch"
+    cube = open_cube(cube_path, redshift=galaxy.redshift, rows=1, scratch=scratch)
+    shape = (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"])
+    excluded = read_spatial_mask(galaxy.mask, shape[1:]) if galaxy.mask else None
+    record = provenance(galaxy, cube, cube_path, model.sha256)
+    finished, rows = _earlier_work(store, record, overwrite=overwrite)
+    plan = make_plan(galaxy, shape, rows)
+    cube = open_cube(cube_path, redshift=galaxy.redshift, rows=plan.rows, scratch=scratch)
+    layout = store_layout(galaxy, cube, record, model.metallicities, model.ages_gyr)
+    return GalaxyJob(
+        galaxy, cube_path, cube, plan, excluded, block_settings(galaxy, cube), store, layout, finished
+    )
+
+
+def _earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool) -> tuple[bool, int | None]:
+    """Whether the products are there already, and if not, the rows a chunk of the unfinished run to go on with."""
+    done = store.finished_provenance()
+    if done is not None and done.get("fingerprint") == record["fingerprint"]:
+        return True, None
+    if done is not None and not overwrite:
+        raise ConfigError(_in_the_way(store.final, done, record))
+    manifest = store.manifest()
+    if manifest is None:
+        return False, None
+    if manifest["provenance"].get("fingerprint") == record["fingerprint"]:
+        return False, int(manifest["rows"])
+    if not overwrite:
+        raise ConfigError(_in_the_way(store.partial, manifest["provenance"], record))
+    return False, None
+
+
+def _in_the_way(path: Path, old: dict[str, Any], new: dict[str, Any]) -> str:
+    changed = "; ".join(differences(old, new)) or "it was made by another version of galprote"
+    return f"{path} exists, made with something else ({changed}); choose another output folder, or add --overwrite"
+
+
+def compute_galaxy(
+    job: GalaxyJob,
+    client: Client,
+    model: ModelReference,
+    *,
+    gpu: bool,
+    on_start: Callable[[int, int], None],
+    on_chunk: Callable[[ChunkSummary], None],
+) -> int:
+    """Compute what is missing of a galaxy, and publish its products.
+
+    Parameters
+    ----------
+    job : GalaxyJob
+    client : distributed.Client
+    model : ModelReference
+    gpu : bool
+        Whether there are workers with the resource GPU, which then make the predictions.
+    on_start : callable
+        Told the number of spaxels, and how many were finished by an earlier run.
+    on_chunk : callable
+        Told every finished chunk.
+
+    Returns
+    -------
+    int
+        Number of fitted spaxels.
+    """
+    plan, store = job.plan, job.store
+    manifest = store.manifest()
+    if manifest is None or manifest["provenance"]["fingerprint"] != job.layout.fingerprint:
+        store.begin(job.layout.provenance, plan.rows)
+        store.create(job.layout.cubes, plan, job.layout.attributes)
+    done = frozenset(store.finished_chunks(plan))
+    finished_rows = sum(rows.stop - rows.start for index, rows in enumerate(plan.chunks) if index in done)
+    on_start(plan.ny * plan.nx, finished_rows * plan.nx)
+    tasks = chunk_tasks(job.cube, plan, job.excluded, job.settings, model, store, skip=done, gpu=gpu)
+    _run_bounded(client, tasks, on_chunk)
+    fitted: int = client.submit(
+        publish_products, store, plan, job.layout, job.galaxy.products, pure=False, key=f"publish-{store.name}"
+    ).result()
+    return fitted
+
+
+def _run_bounded(
+    client: Client, tasks: Iterator[tuple[int, Delayed]], on_chunk: Callable[[ChunkSummary], None]
+) -> None:
+    """Keep a bounded number of chunks under way, so that memory does not grow with the cube."""
+    window = CHUNKS_PER_WORKER * len(client.scheduler_info(n_workers=-1)["workers"])
+    running = as_completed([], with_results=True)
+    under_way: set[Future[ChunkSummary]] = set()
+
+    def collect() -> None:
+        future, summary = next(running)
+        under_way.discard(future)
+        on_chunk(summary)
+
+    try:
+        for _, task in tasks:
+            future = client.compute(task)
+            under_way.add(future)
+            running.add(future)
+            if len(under_way) >= window:
+                collect()
+        while under_way:
+            collect()
+    except BaseException:
+        client.cancel(list(under_way))
+        raise

@@ -1,0 +1,124 @@
+"""What a run would do, from headers alone: galaxies, shapes, chunks, memory and products. Nothing is computed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from galprote.model.errors import ConfigError, GalproteError
+from galprote.model.grids import EDGES
+from galprote.model.predictor import resolve_device
+from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
+from galprote.pipeline.plan import ChunkPlan, plan_chunks
+from galprote.pipeline.readers import open_cube
+from galprote.pipeline.store import GalaxyStore
+from galprote.workflows.cluster import most_workers
+
+
+@dataclass(frozen=True)
+class PlannedGalaxy:
+    """A galaxy as `plan` describes it: its chunks, or what is in the way."""
+
+    name: str
+    source: str
+    plan: ChunkPlan | None
+    channels_in_file: int
+    state: str
+    products: tuple[str, ...]
+    problem: str = ""
+
+
+def plan_survey(survey: SurveyConfig) -> list[PlannedGalaxy]:
+    """Say what a run would do; reads headers, computes nothing, needs neither weights nor the cubes."""
+    return [_plan_galaxy(survey, galaxy) for galaxy in survey.galaxies]
+
+
+def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
+    products = product_files(galaxy)
+    source = str(mock_cube_path(survey, galaxy)) if galaxy.mock else str(galaxy.cube)
+    store = GalaxyStore(survey.output, galaxy.name)
+    state = "finished" if store.final.exists() else "begun" if store.partial.exists() else "new"
+    try:
+        if galaxy.mock is not None and not Path(source).is_file():
+            shape, channels = _mock_shape(galaxy), 0
+            source += " (will be made)"
+        else:
+            cube = open_cube(
+                find_cube(galaxy) if galaxy.cube else source, redshift=galaxy.redshift, scratch=survey.output / ".scratch"
+            )
+            shape = (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"])
+            channels = int(cube.attrs["channels_in_file"])
+        device = "cpu" if survey.model.device == "cpu" else resolve_device("auto")
+        plan = galaxy_plan(survey, device, galaxy, shape, None)
+    except GalproteError as error:
+        return PlannedGalaxy(galaxy.name, source, None, 0, state, products, str(error))
+    return PlannedGalaxy(galaxy.name, source, plan, channels, state, products)
+
+
+def _mock_shape(galaxy: GalaxyConfig) -> tuple[int, int, int]:
+    assert galaxy.mock is not None
+    channels = int((EDGES[-1] - EDGES[0]) * (1 + galaxy.redshift) / 1.25) + 5
+    return (channels, *galaxy.mock.shape)
+
+
+def product_files(galaxy: GalaxyConfig) -> tuple[str, ...]:
+    """Names of the files that a galaxy will have."""
+    wanted, name = galaxy.products, galaxy.name
+    cubes = {
+        "RESIDUAL": wanted.residual,
+        "CONTSUB": wanted.continuum_subtracted,
+        "GRID": wanted.light_grid,
+    }
+    files = [f"{name}.zarr"]
+    if wanted.fits:
+        files += [f"{name}_MAPS.fits", *(f"{name}_{label}.fits" for label, on in cubes.items() if on)]
+    if wanted.figure:
+        files.append(f"{name}_maps.png")
+    return tuple(files)
+
+
+def total_memory(plans: list[PlannedGalaxy]) -> int:
+    """Memory of the run at its peak, bytes."""
+    return max((item.plan.peak_bytes for item in plans if item.plan), default=0)
+
+
+def mock_cube_path(survey: SurveyConfig, galaxy: GalaxyConfig) -> Path:
+    """Where a galaxy's synthetic cube is made."""
+    return survey.output / "mock" / f"{galaxy.name}_MOCK_DATACUBE.fits"
+
+
+def missing_inputs(survey: SurveyConfig) -> list[str]:
+    """Every cube and mask that is not there, as messages."""
+    problems = []
+    for galaxy in survey.galaxies:
+        if galaxy.cube is not None:
+            try:
+                find_cube(galaxy)
+            except ConfigError as error:
+                problems.append(str(error))
+        if galaxy.mask is not None and not Path(galaxy.mask.partition("[")[0]).is_file():
+            problems.append(f"{galaxy.name}: no such mask: {galaxy.mask}")
+    return problems
+
+
+def galaxy_plan(
+    survey: SurveyConfig, device: str, galaxy: GalaxyConfig, shape: tuple[int, int, int], rows: int | None
+) -> ChunkPlan:
+    """Plan one galaxy within the survey's memory.
+
+    Parameters
+    ----------
+    survey : SurveyConfig
+    device : {"cpu", "cuda"}
+    galaxy : GalaxyConfig
+    shape : (int, int, int)
+        Channels to read, ny, nx.
+    rows : int or None
+        Rows in a chunk of the unfinished run to go on with.
+    """
+    return plan_chunks(
+        shape,
+        budget_bytes=int(survey.chunks.memory),
+        workers=most_workers(survey.cluster, device),
+        rows=rows or survey.chunks.rows,
+        continuum=galaxy.products.continuum_subtracted,
+        where=galaxy.name,
+    )

@@ -1,0 +1,140 @@
+"""How a run shows its progress: live bars in a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+#: Seconds between two plain lines of one galaxy.
+PLAIN_INTERVAL = 10.0
+
+
+class RunProgress(Protocol):
+    """What a survey tells about its advance."""
+
+    def start(self, name: str, spaxels: int, done: int) -> None:
+        """A galaxy begins; `done` of its spaxels were finished by an earlier run."""
+
+    def advance(self, name: str, spaxels: int, fitted: int) -> None:
+        """A chunk is finished."""
+
+    def finish(self, name: str, outcome: str) -> None:
+        """A galaxy is finished, skipped or failed."""
+
+    def message(self, text: str) -> None:
+        """Something to say."""
+
+
+class LiveProgress:
+    """Bars, one a galaxy, with spectra per second and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bars = Progress(
+            TextColumn("[bold]{task.fields[galaxy]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("spaxels  {task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[outcome]}"),
+            console=console,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.rates: dict[str, _Rate] = {}
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def start(self, name: str, spaxels: int, done: int) -> None:
+        """Show a new bar."""
+        self.tasks[name] = self.bars.add_task("", total=spaxels, completed=done, galaxy=name, rate="", outcome="")
+        self.rates[name] = _Rate()
+
+    def advance(self, name: str, spaxels: int, fitted: int) -> None:
+        """Move a bar."""
+        rate = self.rates[name].add(fitted)
+        self.bars.update(self.tasks[name], advance=spaxels, rate=f"{rate:,.0f} spectra/s")
+
+    def finish(self, name: str, outcome: str) -> None:
+        """Write the outcome behind a bar."""
+        if name in self.tasks:
+            self.bars.update(self.tasks[name], outcome=outcome)
+        else:
+            self.message(f"{name}: {outcome}")
+
+    def message(self, text: str) -> None:
+        """Print a line above the bars."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+class PlainProgress:
+    """Lines for log files: one when a galaxy begins, one every ten seconds, one when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.totals: dict[str, tuple[int, int]] = {}
+        self.rates: dict[str, _Rate] = {}
+        self.last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def start(self, name: str, spaxels: int, done: int) -> None:
+        """Print a galaxy's name and size."""
+        self.totals[name], self.rates[name] = (done, spaxels), _Rate()
+        self.message(f"{name}: {spaxels} spaxels" + (f", {done} finished earlier" if done else ""))
+
+    def advance(self, name: str, spaxels: int, fitted: int) -> None:
+        """Print a line if the last one is old enough."""
+        done, total = self.totals[name]
+        self.totals[name] = (done + spaxels, total)
+        rate = self.rates[name].add(fitted)
+        if time.monotonic() - self.last < PLAIN_INTERVAL:
+            return
+        self.last = time.monotonic()
+        done += spaxels
+        left = self.rates[name].seconds_left(spaxels, total - done)
+        self.message(f"{name}: {done}/{total} spaxels ({done / total:.0%}), {rate:,.0f} spectra/s, {left:.0f} s left")
+
+    def finish(self, name: str, outcome: str) -> None:
+        """Print the outcome."""
+        self.message(f"{name}: {outcome}")
+
+    def message(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Rate:
+    """Fitted spectra per second since the galaxy began."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.fitted = 0
+        self.spaxels = 0
+
+    def add(self, fitted: int) -> float:
+        self.fitted += fitted
+        return self.fitted / max(time.monotonic() - self.began, 1e-3)
+
+    def seconds_left(self, spaxels: int, remaining: int) -> float:
+        self.spaxels += spaxels
+        return (time.monotonic() - self.began) * remaining / max(self.spaxels, 1)
+
+
+def make_progress(console: Console) -> LiveProgress | PlainProgress:
+    """Bars in a terminal, lines elsewhere."""
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console)

@@ -1,0 +1,192 @@
+"""The survey loop: check everything, then one galaxy after the other; a failure of one does not stop the others."""
+
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from distributed import Client
+
+from galprote.model.checkpoint import default_checkpoint, load_checkpoint
+from galprote.model.errors import ConfigError, GalproteError
+from galprote.model.predictor import resolve_device
+from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
+from galprote.pipeline.graph import ChunkSummary, ModelReference
+from galprote.pipeline.mock import make_mock
+from galprote.pipeline.store import write_text
+from galprote.workflows.cluster import has_gpu_workers, start_cluster
+from galprote.workflows.galaxy import GalaxyJob, compute_galaxy, prepare_job
+from galprote.workflows.planning import galaxy_plan, missing_inputs, mock_cube_path
+from galprote.workflows.progress import RunProgress
+
+Outcome = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class GalaxyResult:
+    """What became of a galaxy.
+
+    Attributes
+    ----------
+    name : str
+    outcome : {"done", "skipped", "failed"}
+    spaxels, fitted : int
+    seconds : float
+    error : str
+        Why it failed.
+    details : str
+        The traceback, for `--debug`.
+    """
+
+    name: str
+    outcome: Outcome
+    spaxels: int = 0
+    fitted: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    details: str = field(default="", repr=False)
+
+
+def model_reference(survey: SurveyConfig) -> ModelReference:
+    """Load the survey's checkpoint once, to check it, and describe it for the workers."""
+    path = survey.model.checkpoint
+    checkpoint = load_checkpoint(path or default_checkpoint())
+    decoder = checkpoint.decoder
+    return ModelReference(
+        path,
+        checkpoint.sha256,
+        resolve_device(survey.model.device),
+        tuple(decoder.ages_gyr.tolist()),
+        tuple(decoder.metallicities.tolist()),
+    )
+
+
+def run_survey(survey: SurveyConfig, progress: RunProgress, *, overwrite: bool = False) -> list[GalaxyResult]:
+    """Run a survey.
+
+    Parameters
+    ----------
+    survey : SurveyConfig
+    progress : RunProgress
+    overwrite : bool
+        Whether products made with other settings may be replaced.
+
+    Returns
+    -------
+    list of GalaxyResult
+        In the survey's order.
+
+    Raises
+    ------
+    ConfigError
+        Before anything is computed: cubes or masks are missing, or products made with other settings are in the way.
+    """
+    problems = missing_inputs(survey)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    model = model_reference(survey)
+    survey.output.mkdir(parents=True, exist_ok=True)
+    jobs, results = _prepare(survey, model, progress, overwrite=overwrite)
+    if jobs:
+        with _cluster(survey, jobs, model) as client:
+            if client.dashboard_link and survey.cluster.dashboard:
+                progress.message(f"Dask dashboard: {client.dashboard_link}")
+            gpu = has_gpu_workers(client)
+            for job in jobs:
+                results[job.galaxy.name] = _attempt(
+                    job.galaxy.name, partial(_compute, job, client, model, progress, gpu=gpu), progress
+                )
+    ordered = [results[galaxy.name] for galaxy in survey.galaxies]
+    write_summary(survey.output / "summary.json", ordered)
+    return ordered
+
+
+def _prepare(
+    survey: SurveyConfig, model: ModelReference, progress: RunProgress, *, overwrite: bool
+) -> tuple[list[GalaxyJob], dict[str, GalaxyResult]]:
+    """Open and check all galaxies; those that cannot be used have failed already, those that exist are skipped."""
+    jobs: list[GalaxyJob] = []
+    results: dict[str, GalaxyResult] = {}
+    in_the_way: list[str] = []
+    for galaxy in survey.galaxies:
+        name = galaxy.name
+        try:
+            cube = _input_cube(survey, galaxy, progress)
+            job = prepare_job(
+                galaxy,
+                cube,
+                survey.output,
+                partial(galaxy_plan, survey, model.device),
+                model,
+                overwrite=overwrite,
+            )
+        except ConfigError as error:
+            in_the_way.append(str(error))
+        except (GalproteError, OSError) as error:
+            results[name] = _failure(name, error, progress)
+        else:
+            if job.finished:
+                results[name] = GalaxyResult(name, "skipped", spaxels=job.plan.ny * job.plan.nx)
+                progress.finish(name, "done already, with the same input, settings and weights")
+            else:
+                jobs.append(job)
+    if in_the_way:
+        raise ConfigError("\n".join(in_the_way))
+    return jobs, results
+
+
+def _input_cube(survey: SurveyConfig, galaxy: GalaxyConfig, progress: RunProgress) -> Path:
+    """The galaxy's cube; a synthetic one is made if it is not there."""
+    if galaxy.mock is None:
+        return find_cube(galaxy)
+    path = mock_cube_path(survey, galaxy)
+    if not path.is_file():
+        progress.message(f"{galaxy.name}: making a synthetic cube, {path}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_mock(galaxy.mock, path, load_checkpoint(survey.model.checkpoint).decoder)
+    return path
+
+
+def _cluster(survey: SurveyConfig, jobs: list[GalaxyJob], model: ModelReference) -> Any:
+    """Workers for all the galaxies: as many as the one that needs most memory allows."""
+    workers = min(job.plan.workers for job in jobs)
+    most = max(job.plan.chunk_bytes for job in jobs)
+    return start_cluster(survey.cluster, workers=workers, worker_bytes=2 * most, device=model.device)
+
+
+def _attempt(name: str, compute: Callable[[], GalaxyResult], progress: RunProgress) -> GalaxyResult:
+    """Compute a galaxy; whatever goes wrong is its own failure, not the survey's."""
+    try:
+        return compute()
+    except Exception as error:
+        return _failure(name, error, progress)
+
+
+def _compute(
+    job: GalaxyJob, client: Client, model: ModelReference, progress: RunProgress, *, gpu: bool
+) -> GalaxyResult:
+    name, began = job.galaxy.name, time.perf_counter()
+
+    def on_chunk(summary: ChunkSummary) -> None:
+        progress.advance(name, summary.spaxels, summary.fitted)
+
+    fitted = compute_galaxy(job, client, model, gpu=gpu, on_start=partial(progress.start, name), on_chunk=on_chunk)
+    seconds = time.perf_counter() - began
+    progress.finish(name, f"{fitted} spaxels fitted in {seconds:.1f} s")
+    return GalaxyResult(name, "done", job.plan.ny * job.plan.nx, fitted, seconds)
+
+
+def _failure(name: str, error: Exception, progress: RunProgress) -> GalaxyResult:
+    text = str(error) if isinstance(error, GalproteError) else f"{type(error).__name__}: {error}"
+    progress.finish(name, f"failed: {text}")
+    return GalaxyResult(name, "failed", error=text, details="".join(traceback.format_exception(error)))
+
+
+def write_summary(path: Path, results: list[GalaxyResult]) -> None:
+    """Write what became of every galaxy as JSON."""
+    rows = [{key: value for key, value in asdict(result).items() if key != "details"} for result in results]
+    write_text(path, json.dumps(rows, indent=1) + "\n")
