@@ -189,7 +189,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._schedule(self.step)
         self.model.train()
-        loss = total_loss(self._terms(self.model, batch), self.config.loss)
+        loss = total_loss(self._terms(self.model, batch), self.config.loss) + self.model.score_excess()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()

@@ -5,7 +5,7 @@ of the convolution, S pooled samples (L / pool), G cells of the metallicity-age 
 """
 
 import math
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from galprote.model.grids import AV_CLASSES, N_KEPT
 
 #: Terms of the attention's power series, and the largest |q k / sqrt(L)| for which they suffice: the remainder is then
-#: below 3.2**20 / 20! * exp(3.2) = 1.3e-7 of the weights' sum. Spectra beyond the bound take the exact softmax.
-SERIES_TERMS: Final = 20
-SERIES_BOUND: Final = 3.2
+#: below 1.3**12 / 12! * exp(1.3) = 2e-7 of the weights' sum. Spectra beyond the bound take the exact softmax.
+SERIES_TERMS: Final = 12
+SERIES_BOUND: Final = 1.3
 
 
 class ModelConfig(BaseModel):
@@ -72,26 +72,74 @@ def softmax_attention(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
     return (scores_BLL.softmax(dim=-1) @ v_BL[:, :, None]).squeeze(-1)
 
 
+class _SeriesAttention(torch.autograd.Function):
+    """Equation 3 as a ratio of power series in a = q / sqrt(L), with its gradient.
+
+    context(a) = U(a) / D(a),  U(a) = sum_p M_p a^p / p!,  M_p = sum_j k_j^p v_j,  and D alike with v = 1. Written out, so
+    that no power of a spectrum is kept between the forward and the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
+        moments, counts = [v_BL.sum(1)], [torch.full_like(v_BL[:, 0], v_BL.shape[1])]
+        power_BL = torch.ones_like(k_BL)
+        for p in range(1, SERIES_TERMS):
+            power_BL = power_BL.mul_(k_BL).div_(p)
+            moments.append((power_BL * v_BL).sum(1))
+            counts.append(power_BL.sum(1))
+        moments_PB, counts_PB = torch.stack(moments), torch.stack(counts)
+        d_BL = _horner(counts_PB, a_BL)
+        context_BL = _horner(moments_PB, a_BL).div_(d_BL)
+        ctx.save_for_backward(a_BL, k_BL, v_BL, moments_PB, counts_PB, d_BL, context_BL)
+        return context_BL
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a_BL, k_BL, v_BL, moments_PB, counts_PB, d_BL, context_BL = ctx.saved_tensors
+        u_grad_BL = gradients[0] / d_BL
+        d_grad_BL = -u_grad_BL * context_BL
+        order_P1 = torch.arange(1, SERIES_TERMS, device=a_BL.device, dtype=a_BL.dtype)[:, None]
+        # The p-th coefficient holds 1 / p!, so a derivative multiplies it by p.
+        a_grad_BL = u_grad_BL * _horner(moments_PB[1:] * order_P1, a_BL)
+        a_grad_BL += d_grad_BL * _horner(counts_PB[1:] * order_P1, a_BL)
+        u_moments, d_moments = [u_grad_BL.sum(1)], [d_grad_BL.sum(1)]
+        power_BL = torch.ones_like(a_BL)
+        for p in range(1, SERIES_TERMS):
+            power_BL = power_BL.mul_(a_BL).div_(p)
+            u_moments.append((power_BL * u_grad_BL).sum(1))
+            d_moments.append((power_BL * d_grad_BL).sum(1))
+        u_PB, d_PB = torch.stack(u_moments), torch.stack(d_moments)
+        v_grad_BL = _horner(u_PB, k_BL)
+        k_grad_BL = v_BL * _horner(u_PB[1:] * order_P1, k_BL) + _horner(d_PB[1:] * order_P1, k_BL)
+        return a_grad_BL, k_grad_BL, v_grad_BL
+
+
+def _horner(coefficients_PB: Tensor, x_BL: Tensor) -> Tensor:
+    """Polynomials in x, one for each spectrum."""
+    value_BL = coefficients_PB[-1, :, None].expand_as(x_BL).clone()
+    for coefficient_B in reversed(coefficients_PB[:-1].unbind()):
+        value_BL.mul_(x_BL).add_(coefficient_B[:, None])
+    return value_BL
+
+
 def series_attention(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
     """Equation 3 in O(L): the scores have rank one, so exp(a k) is a short power series in a = q / sqrt(L).
 
     Exact to single precision while |a k| <= `SERIES_BOUND`.
     """
-    a_BL = q_BL / math.sqrt(q_BL.shape[1])
-    k_powers, a_powers = [torch.ones_like(k_BL)], [torch.ones_like(a_BL)]
-    for power in range(1, SERIES_TERMS):
-        k_powers.append(k_powers[-1] * k_BL)
-        a_powers.append(a_powers[-1] * (a_BL / power))  # a^p / p!
-    moments_BP2 = torch.stack(k_powers, dim=1) @ torch.stack([v_BL, torch.ones_like(v_BL)], dim=2)
-    sums_BL2 = torch.stack(a_powers, dim=2) @ moments_BP2
-    return sums_BL2[..., 0] / sums_BL2[..., 1]
+    context_BL: Tensor = _SeriesAttention.apply(q_BL / math.sqrt(q_BL.shape[1]), k_BL, v_BL)
+    return context_BL
+
+
+def score_bound(q_BL: Tensor, k_BL: Tensor) -> Tensor:
+    """Largest |q_i k_j / sqrt(L)| of each spectrum, (B,)."""
+    return q_BL.abs().amax(dim=1) * k_BL.abs().amax(dim=1) / math.sqrt(q_BL.shape[1])
 
 
 def attend(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
     """Attention over wavelength within each spectrum; the method is chosen spectrum by spectrum, never by batch."""
-    bound_B = q_BL.detach().abs().amax(dim=1) * k_BL.detach().abs().amax(dim=1) / math.sqrt(q_BL.shape[1])
-    beyond_B = bound_B > SERIES_BOUND
     context_BL = series_attention(q_BL, k_BL, v_BL)
+    beyond_B = score_bound(q_BL, k_BL) > SERIES_BOUND
     if bool(beyond_B.any()):
         rows = beyond_B.nonzero().squeeze(1)
         # Spectrum by spectrum, so that neighbours in the batch cannot change the order of summation.
@@ -101,7 +149,13 @@ def attend(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Section 3.4.1: linear maps of the spectrum, layer-normalised, and equation 3."""
+    """Section 3.4.1: linear maps of the spectrum, layer-normalised, and equation 3.
+
+    Training uses the series for every spectrum and keeps `excess`, the mean square by which scores came near the series'
+    bound: the loss holds it down, so that the exact form is hardly ever wanted afterwards.
+    """
+
+    excess: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -120,7 +174,10 @@ class SelfAttention(nn.Module):
         projected = [linear(part) for linear, part in zip(maps, parts, strict=True)]
         with torch.autocast(x_BL.device.type, enabled=False):
             q_BL, k_BL, v_BL = (norm(p.float()) for norm, p in zip(self.norms, projected, strict=True))
-            return attend(q_BL, k_BL, v_BL)
+            if not self.training:
+                return attend(q_BL, k_BL, v_BL)
+            self.excess = (score_bound(q_BL, k_BL) - 0.9 * SERIES_BOUND).relu().square().mean()
+            return series_attention(q_BL, k_BL, v_BL)
 
 
 class Block(nn.Module):
@@ -179,6 +236,10 @@ class GalProTE(nn.Module):
         x_BL = (spectra_BL - self.input_mean) / self.input_scale
         features = torch.cat([block(x_BL) for block in self.blocks], dim=1)
         return Prediction(self.grid_head(features).float(), self.av_head(features).float())
+
+    def score_excess(self) -> Tensor:
+        """How far the last training batch went beyond the attention's series, all blocks together."""
+        return torch.stack([block.attention.excess for block in self.blocks]).sum()
 
     def clip_grid(self, grid_BG: Tensor) -> Tensor:
         """Section 3.4.3: drop weights under 5 % of the largest and normalise the rest to a sum of one."""

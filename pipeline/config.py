@@ -1,10 +1,13 @@
 """`survey.yaml` -> a frozen, validated SurveyConfig. The only reader of survey YAML.
 
-A survey has `defaults` and a list of `galaxies`; each galaxy is the defaults with its own keys laid over them, section by
-section. Relative paths are relative to the YAML. `{name}` in a cube's path stands for the galaxy's name.
+A survey has `defaults` and a list of `galaxies`; each galaxy is the defaults with its own keys laid over them, section
+by section. Relative paths are relative to the YAML. `{name}` in a cube's path stands for the galaxy's name.
 """
 
+import difflib
 import glob
+import os
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,7 +57,7 @@ class GalaxyConfig(_Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=100)
     """Name of the products' files: letters, digits and . _ + -"""
-    cube: str | None = None
+    cube: str | None = Field(default=None, min_length=1)
     """Path of the cube, or a pattern with * that only one file matches; {name} stands for the galaxy's name."""
     mock: MockConfig | None = None
     """Instead of `cube`: a synthetic galaxy, made in the output folder when the survey is run."""
@@ -62,9 +65,9 @@ class GalaxyConfig(_Section):
     """Barycentric (not LSR) redshift; the whole galaxy is corrected by this one."""
     foreground: ForegroundConfig
     """Dust of the Milky Way."""
-    mask: str | None = None
+    mask: str | None = Field(default=None, min_length=1)
     """FITS image whose non-zero spaxels are excluded; `file.fits[EXT]` names an extension."""
-    snr_min: float = Field(default=5.0, ge=0)
+    snr_min: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """Spaxels whose median signal-to-noise ratio per 2.48 A sample is lower are not fitted."""
     max_filled: float = Field(default=0.25, ge=0, le=0.5)
     """Spaxels with a larger share of samples missing are not fitted."""
@@ -137,6 +140,24 @@ class SurveyConfig(_Section):
         return self
 
 
+_SECTIONS: tuple[type[BaseModel], ...] = (*_Section.__subclasses__(), LineFilterConfig, MockConfig)
+_KEYS = {key for section in _SECTIONS for key in section.model_fields}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without Python objects, in which no key may be given twice (PyYAML takes the last one silently)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_survey(path: str | Path) -> SurveyConfig:
     """Read and validate a survey.
 
@@ -156,30 +177,35 @@ def read_survey(path: str | Path) -> SurveyConfig:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: an alias (*name) that contains itself") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping with `output` and `galaxies`, found {type(raw).__name__}")
     try:
         survey = SurveyConfig.model_validate(_with_defaults(path, raw))
     except ValidationError as error:
-        raise ConfigError("\n".join(_problem(path, item) for item in error.errors())) from error
+        # When a galaxy is wrong, pydantic adds that there are too few.
+        items = [item for item in error.errors() if item["type"] != "too_short" or not raw["galaxies"]]
+        raise ConfigError("\n".join(dict.fromkeys(_problem(path, raw, item) for item in items))) from error
     return _absolute(survey, path.resolve().parent)
 
 
 def _with_defaults(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
     """Lay every galaxy over the defaults, before validation."""
     raw = dict(raw)
-    defaults = raw.pop("defaults", None) or {}
+    defaults = raw.pop("defaults", None)
+    defaults = {} if defaults is None else defaults
     if not isinstance(defaults, dict):
         raise ConfigError(f"{path}: defaults: expected a mapping, found {defaults!r}")
-    unknown = sorted(set(defaults) - set(GalaxyConfig.model_fields) | ({"name"} & set(defaults)))
+    known = [field for field in GalaxyConfig.model_fields if field != "name"]
+    unknown = [key for key in defaults if key not in known]
     if unknown:
-        known = ", ".join(field for field in GalaxyConfig.model_fields if field != "name")
-        raise ConfigError(f"{path}: defaults.{unknown[0]}: unknown key; expected one of {known}")
+        raise ConfigError(f"{path}: defaults.{unknown[0]}: unknown key; expected one of {', '.join(known)}")
     galaxies = raw.get("galaxies")
     if isinstance(galaxies, list):
         raw["galaxies"] = [_merge(defaults, galaxy) if isinstance(galaxy, dict) else galaxy for galaxy in galaxies]
@@ -198,32 +224,59 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _problem(path: Path, item: Any) -> str:
+def _problem(path: Path, raw: dict[str, Any], item: Any) -> str:
     """One validation error as `file: galaxies[3].redshift = -0.2: what was expected`."""
+    loc = item["loc"]
+    if (
+        loc[:1] == ("galaxies",)
+        and _given(raw.get("defaults"), loc[2:])
+        and not _given(raw["galaxies"][loc[1]], loc[2:])
+    ):
+        loc = ("defaults", *loc[2:])  # told once, where it is written
     where = ""
-    for part in item["loc"]:
+    for part in loc:
         where += f"[{part}]" if isinstance(part, int) else f".{part}"
-    where = where.removeprefix(".")
+    where = where.removeprefix(".") or "survey"
     if item["type"] == "missing":
         return f"{path}: {where}: missing; it has no default"
     if item["type"] == "extra_forbidden":
-        return f"{path}: {where}: unknown key"
+        near = difflib.get_close_matches(str(loc[-1]), sorted(_KEYS - {loc[-1]}), n=1)
+        return f"{path}: {where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    if item["type"] in ("model_type", "tuple_type"):
+        wanted = "a list" if item["type"] == "tuple_type" else "a mapping"
+        return f"{path}: {where}: expected {wanted}, found {item['input']!r:.60}"
     found = item["input"]
     shown = f" = {found!r}" if isinstance(found, str | int | float | bool | None) else ""
     message = item["msg"].removeprefix("Value error, ")
     return f"{path}: {where}{shown}: {message[0].lower()}{message[1:]}"
 
 
+def _given(section: Any, keys: tuple[Any, ...]) -> bool:
+    """Whether nested mappings have a value there."""
+    for key in keys:
+        if not isinstance(section, dict) or key not in section:
+            return False
+        section = section[key]
+    return bool(keys)
+
+
 def _absolute(survey: SurveyConfig, folder: Path) -> SurveyConfig:
     """Make all paths absolute, relative to the YAML's folder."""
 
     def place(text: str | Path | None) -> Path | None:
-        return None if text is None else (folder / Path(text).expanduser())
+        return None if text is None else Path(os.path.normpath(folder / Path(text).expanduser()))
+
+    def place_pattern(text: str) -> str:
+        """Only the text is a pattern; a * or [ in the name of the survey's folder is not."""
+        literal = Path(os.path.normpath(folder / Path(text).expanduser()))
+        if literal.is_file() or not glob.has_magic(text):
+            return str(literal)
+        return str(Path(glob.escape(str(folder))) / Path(text).expanduser())
 
     galaxies = tuple(
         galaxy.model_copy(
             update={
-                "cube": str(place(galaxy.cube.replace("{name}", galaxy.name))) if galaxy.cube else None,
+                "cube": place_pattern(galaxy.cube.replace("{name}", galaxy.name)) if galaxy.cube else None,
                 "mask": str(place(galaxy.mask.replace("{name}", galaxy.name))) if galaxy.mask else None,
             }
         )

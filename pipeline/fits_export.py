@@ -10,6 +10,7 @@ III", DOI 10.1051/0004-6361:20053818) for the spectral axis and its frame.
 import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,15 +38,11 @@ CUBES: Final = {
 SLAB_BYTES: Final = 72 * 1024**2
 #: Largest error of a wavelength axis that is written as a formula, in channels (0.08 km/s for MUSE).
 AXIS_TOLERANCE: Final = 1e-3
-#: FITS files consist of blocks of this many bytes.
-BLOCK_BYTES: Final = 2880
-_BITPIX: Final = {"float32": -32, "float64": -64, "int16": 16, "uint16": 16}
+BLOCK_BYTES: Final = 2880  # of which FITS files consist
+_BITPIX: Final = {"uint8": 8, "float32": -32, "float64": -64, "int16": 16, "uint16": 16}
 
 #: Keywords of a celestial header that are written anew, or belong to a spectral axis.
-_REPLACED: Final = {
-    *("WCSAXES", "CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2", "CD1_1", "CD1_2", "CD2_1", "CD2_2"),
-    *("SPECSYS", "SSYSOBS", "SSYSSRC", "VELOSYS", "ZSOURCE", "VELANGL", "RESTFRQ", "RESTWAV"),
-}
+_REPLACED: Final = re.compile(r"WCSAXES|(CDELT|CD|PC)\d.*|SPECSYS|SSYS...|VELOSYS|ZSOURCE|VELANGL|RESTFRQ|RESTWAV")
 
 #: Keyword, value and comment of header cards.
 Cards = list[tuple[str, Any, str]]
@@ -54,14 +51,11 @@ Block = tuple[int, int, NDArray[Any]]
 
 
 class Hdu(NamedTuple):
-    """An HDU to be written: cards after the mandatory ones, and blocks that tile an array of `shape` and `dtype`.
-
-    Without data the shape is empty. Only 4- and 8-byte types may come in more than one block.
-    """
+    """An HDU: cards after the mandatory ones, and blocks that tile `shape` (one block, if of 2-byte numbers)."""
 
     cards: Cards
     shape: tuple[int, ...] = ()
-    dtype: str = "float32"
+    dtype: str = "uint8"
     blocks: Iterable[Block] = ()
 
 
@@ -121,8 +115,8 @@ def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, A
     array, (extension, axes) = arrays[name], CUBES[name]
     coordinates = {axis: np.asarray(arrays[axis][...], dtype=np.float64) for axis in axes}
     cards = _image_cards(array, extension) + celestial_cards(about["wcs_header"], axes=array.ndim)
-    if name == "light_grid":  # these axes count templates; CRPIX, CRVAL and CDELT keep their defaults 0, 0 and 1
-        cards += [("CNAME3", "age index", "1...; ages: AGE"), ("CNAME4", "metallicity index", "1...: METALLICITY")]
+    if name == "light_grid":
+        cards += _axis_cards(3, "INDEX", "values: AGE") + _axis_cards(4, "INDEX", "values: METALLICITY")
     else:
         cards += spectral_cards(coordinates[axes[0]])
     if name == "residual":
@@ -184,12 +178,11 @@ def _ascii(value: object) -> str:
 def celestial_cards(text: str, axes: int) -> Cards:
     """WCS cards of the first two of `axes` axes, from a store's header text ('' if it has no celestial WCS).
 
-    CDELT becomes the size of a pixel and PC a rotation: the text has CDELT 1 and everything in PC, which misleads the
-    programs that look at CDELT only.
+    The text has CDELT 1 and all in PC; here CDELT is a pixel's size, for programs that look at nothing else.
     """
     cards: Cards = [("WCSAXES", axes, "")]
     if not text:
-        return cards
+        return cards + _axis_cards(1, "INDEX", "pixel") + _axis_cards(2, "INDEX", "pixel")
     header = fits.Header.fromstring(text)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # wcslib reports every keyword that it tidies up
@@ -198,7 +191,8 @@ def celestial_cards(text: str, axes: int) -> Cards:
     rotation = np.ndenumerate(matrix / sizes[:, None])
     cards += [(f"PC{i + 1}_{j + 1}", float(element), "") for (i, j), element in rotation if element != (i == j)]
     cards += [(f"CDELT{n}", float(size), "[deg] size of a pixel") for n, size in enumerate(sizes, 1)]
-    return cards + [(c.keyword, c.value, c.comment) for c in header.cards if c.keyword and c.keyword not in _REPLACED]
+    kept = [card for card in header.cards if card.keyword and not _REPLACED.fullmatch(card.keyword)]
+    return cards + [(card.keyword, card.value, card.comment) for card in kept]
 
 
 def spectral_cards(wavelength: NDArray[np.float64]) -> Cards:
@@ -210,17 +204,21 @@ def spectral_cards(wavelength: NDArray[np.float64]) -> Cards:
     vacuum = wavelength
     for _ in range(4):  # each step leaves 3e-5 of the error
         vacuum = vacuum * wavelength / vacuum_to_air(vacuum)
-    best: tuple[float, Cards] = (AXIS_TOLERANCE, [("CNAME3", "channel", "1...; wavelengths: WAVELENGTH")])
+    best = (AXIS_TOLERANCE, _axis_cards(3, "INDEX", "values: WAVELENGTH"))
     for ctype, values in (("AWAV", wavelength), ("AWAV-LOG", wavelength), ("WAVE", vacuum), ("WAVE-LOG", vacuum)):
         start = float(values[0])
         axis = start * np.log(values / start) if ctype.endswith("LOG") else values - start
         step = float(axis[-1]) / (len(axis) - 1)
         error = float(np.abs(axis / step - np.arange(len(axis))).max())
         medium = "wavelength in " + ("air" if ctype.startswith("AWAV") else "vacuum")
-        formula: Cards = [("CTYPE3", ctype, medium), ("CUNIT3", "Angstrom", ""), ("CRPIX3", 1.0, "")]
-        formula += [("CRVAL3", start, ""), ("CDELT3", step, "")]
+        formula = [*_axis_cards(3, ctype, medium, start, step), ("CUNIT3", "Angstrom", "")]
         best = min(best, (error, formula), key=lambda candidate: candidate[0])
     return best[1]
+
+
+def _axis_cards(n: int, ctype: str, comment: str, start: float = 1.0, step: float = 1.0) -> Cards:
+    cards: Cards = [(f"CTYPE{n}", ctype, comment), (f"CRPIX{n}", 1.0, "")]
+    return [*cards, (f"CRVAL{n}", start, ""), (f"CDELT{n}", step, "")]
 
 
 def write_hdus(path: Path, hdus: Iterable[Hdu]) -> None:
@@ -243,9 +241,8 @@ def _write_hdu(file: BinaryIO, hdu: Hdu, *, primary: bool) -> None:
     header = _header(hdu, primary=primary)
     offset = file.seek(0, os.SEEK_END)
     start, total = offset + len(header.tostring()), 0
-    itemsize = np.dtype(hdu.dtype).itemsize
-    size = math.prod(hdu.shape) * itemsize if hdu.shape else 0
-    file.truncate(start + -(-size // BLOCK_BYTES) * BLOCK_BYTES)
+    itemsize = np.dtype(hdu.dtype).itemsize if hdu.shape else 0
+    file.truncate(start + -(-math.prod(hdu.shape) * itemsize // BLOCK_BYTES) * BLOCK_BYTES)
     ny, nx = (1, 1, *hdu.shape)[-2:]
     for top, left, block in hdu.blocks:
         values = _big_endian(block)
@@ -269,7 +266,8 @@ def _header(hdu: Hdu, *, primary: bool) -> fits.Header:
     cards += [("EXTEND", True, "")] if primary else [("PCOUNT", 0, ""), ("GCOUNT", 1, "")]
     if hdu.dtype == "uint16":
         cards += [("BSCALE", 1, ""), ("BZERO", 32768, "unsigned 16-bit integers")]
-    return fits.Header([*cards, *hdu.cards, ("CHECKSUM", "0" * 16, ""), ("DATASUM", "0", "")])
+    cards += [*hdu.cards, ("LONGSTRN", "OGIP 1.0", ""), ("CHECKSUM", "0" * 16, ""), ("DATASUM", "0", "")]
+    return fits.Header(cards)
 
 
 def _big_endian(values: NDArray[Any]) -> NDArray[Any]:
@@ -282,9 +280,8 @@ def _big_endian(values: NDArray[Any]) -> NDArray[Any]:
 def _add(total: int, values: NDArray[Any] | bytes) -> int:
     """Add the bytes, as big-endian 32-bit words, to a ones' complement sum."""
     data = np.frombuffer(values, dtype=np.uint8)
-    if data.size % 4:
-        data = np.pad(data, (0, -data.size % 4))
-    total += int(np.sum(data.view(">u4"), dtype=np.uint64))
+    words = np.pad(data, (0, -data.size % 4)) if data.size % 4 else data
+    total += int(np.sum(words.view(">u4"), dtype=np.uint64))
     return total and (total - 1) % 0xFFFFFFFF + 1  # carries come back in at the lowest bit
 
 

@@ -1,4 +1,9 @@
-"""Write a mock cube in the layout of PHANGS-MUSE, and beside it the truth that it was made from."""
+"""Write a mock cube in the layout of PHANGS-MUSE, and beside it the truth that it was made from.
+
+The cube has an empty primary HDU, `DATA` and `STAT` (variance), float32 (wavelength, y, x), NaN where nothing was
+observed. The truth has `AGE_LW`, `Z_LW`, `AV_STARS`, `V_STARS`, `FLUX` (median of the stars in the model's window,
+without foreground dust) and `SNR` (median per model sample of 2.48 A), float32 (y, x).
+"""
 
 import os
 from collections.abc import Sequence
@@ -32,10 +37,7 @@ def truth_path(cube_path: Path) -> Path:
 def make_mock(config: MockConfig, path: Path, decoder: Decoder, *, slab_rows: int | None = None) -> Path:
     """Make a mock cube and its truth.
 
-    The cube has an empty primary HDU, `DATA` and `STAT` (variance), float32 (wavelength, y, x), NaN where nothing was
-    observed. The truth has `AGE_LW`, `Z_LW`, `AV_STARS`, `V_STARS`, `FLUX` (median of the stars in the model's window,
-    without foreground dust) and `SNR` (median per model sample of 2.48 A), float32 (y, x). Both are written under
-    temporary names and renamed when complete, the cube last. The same configuration and decoder give the same bytes.
+    Written under temporary names and renamed when complete. The same configuration and decoder give the same bytes.
 
     Parameters
     ----------
@@ -43,14 +45,13 @@ def make_mock(config: MockConfig, path: Path, decoder: Decoder, *, slab_rows: in
     path : Path
         The cube to write, `*.fits`; replaced if it exists.
     decoder : Decoder
-        Template spectra, on the CPU.
+        On the CPU.
     slab_rows : int, optional
-        Rows that are held and written together; as many as fit into 96 MB by default. The result does not depend on it.
+        Rows that are held and written together, by default as many as fit into 96 MB; the bytes do not depend on it.
 
     Returns
     -------
     Path
-        `path`.
 
     Raises
     ------
@@ -59,15 +60,14 @@ def make_mock(config: MockConfig, path: Path, decoder: Decoder, *, slab_rows: in
     """
     if path.suffix != ".fits":
         raise CubeError(f"{path}: a mock cube's name must end in .fits")
-    galaxy = make_galaxy(config)
-    spectra = MockSpectra(config, galaxy, decoder)
+    spectra = MockSpectra(config, make_galaxy(config), decoder)
     shape = (len(spectra.wavelength), *config.shape)
     rows = slab_rows or max(1, _SLAB_BYTES // (8 * shape[0] * shape[2]))
     path.parent.mkdir(parents=True, exist_ok=True)
     cube, truth = (target.with_name(target.name + ".partial") for target in (path, truth_path(path)))
     try:
         maps = _write_cube(cube, _cube_headers(config, shape), spectra, shape, rows)
-        _truth_hdus(config, galaxy, maps, decoder.library).writeto(truth, overwrite=True)
+        _truth_hdus(config, spectra.galaxy, maps, decoder.library).writeto(truth, overwrite=True)
         os.replace(truth, truth_path(path))
         os.replace(cube, path)
     finally:

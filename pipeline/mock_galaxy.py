@@ -155,26 +155,21 @@ def make_galaxy(config: MockConfig) -> Galaxy:
     -------
     Galaxy
     """
-    # The noise takes the seed's children by row, so the galaxy is the same whatever is done to the spectra.
     random = np.random.default_rng([config.seed, 0])
     x, y = _sky_coordinates(config.shape)
     major, minor, along = _disc_coordinates(x, y, config)
-    radius = np.maximum(np.hypot(major, minor), 1e-3)
-    angle = np.arctan2(minor, major)
+    radius, angle = np.maximum(np.hypot(major, minor), 1e-3), np.arctan2(minor, major)
     texture = _texture(major, minor, random)
     outside_bulge = 1 - np.exp(-((radius / 0.22) ** 2))
     ragged = angle + 0.09 * texture  # no arm follows its spiral exactly
     arm = _arms(radius, ragged, sharpness=3.5) * outside_bulge
     lane = _arms(radius / 0.86, ragged, sharpness=8.0) * outside_bulge
     hii = _hii_regions(major, minor, random) * outside_bulge
-
-    bulge = _BULGE_SHARE * np.exp(-np.hypot(major, along) / _BULGE_SCALE)
-    disc = (1 - _BULGE_SHARE) * np.exp(-radius / _DISC_SCALE)
-    disc *= (0.7 + 1.0 * arm + 0.6 * hii) * (1 + 0.1 * texture)
-    bulge_fraction = bulge / (bulge + disc)
+    brightening = (0.7 + 1.0 * arm + 0.6 * hii) * (1 + 0.1 * texture)
+    light, bulge_fraction = _stars(np.hypot(major, along), radius, brightening)
     diffuse = (0.06 + 0.26 * np.exp(-radius / 0.5)) * (1 + 0.25 * texture)
     av = np.clip(diffuse + lane * (1.1 - 0.5 * radius) * (1 + 0.15 * texture) + 0.15 * hii, 0.0, 1.3)
-    light = (bulge + disc) * 10 ** (-0.4 * av * extinction_curve(np.array([5925.0]))[0])
+    light *= 10 ** (-0.4 * av * extinction_curve(np.array([5925.0]))[0])
     young = (1 - bulge_fraction) * np.clip(0.05 + 0.45 * arm + 0.2 * hii + 0.03 * texture, 0.02, 0.75)
     inside, sky_slice = _mosaic(x, y, config)
     return Galaxy(
@@ -205,6 +200,13 @@ def _disc_coordinates(x: Map, y: Map, config: MockConfig) -> tuple[Map, Map, Map
     major = -np.sin(angle) * x + np.cos(angle) * y
     along = np.cos(angle) * x + np.sin(angle) * y
     return major, along / np.cos(np.deg2rad(config.inclination_deg)), along
+
+
+def _stars(on_sky: Map, radius: Map, brightening: Map) -> tuple[Map, Map]:
+    """Light without dust of a round bulge and a disc, in units of their peak; and the bulge's share of it."""
+    bulge = _BULGE_SHARE * np.exp(-on_sky / _BULGE_SCALE)
+    disc = (1 - _BULGE_SHARE) * np.exp(-radius / _DISC_SCALE) * brightening
+    return bulge + disc, bulge / (bulge + disc)
 
 
 def _ridge(radius: Map) -> Map:

@@ -464,3 +464,42 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin1.yaml").write_bytes("# é\n".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"latin1\.yaml: not valid YAML: "):
         read_survey(tmp_path / "latin1.yaml")
+
+
+def test_one_mistake_is_one_line(tmp_path: Path) -> None:
+    assert "\n" not in refusal(tmp_path, a_survey(redshift=-0.2))
+
+
+def test_a_mistake_in_the_defaults_is_told_once_and_where_it_is(tmp_path: Path) -> None:
+    raw = a_survey(foreground={"ebv": 0.1}) | {"defaults": {"foreground": {"r_w": 3.1}}}
+    raw["galaxies"] += [raw["galaxies"][0] | {"name": "NGC2"}]
+    assert refusal(tmp_path, raw) == "defaults.foreground.r_w: unknown key; did you mean r_v?"
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    text = yaml.safe_dump(a_survey()) + "output: elsewhere\n"
+    assert "'output' is given twice" in refusal(tmp_path, text)
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "run[1]"
+    folder.mkdir()
+    (folder / "NGC1_copt_1.fits").touch()
+    assert find_cube(resolved(folder, REQUIRED | {"cube": "{name}_*.fits"})) == folder / "NGC1_copt_1.fits"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cube": ""}, "galaxies[0].cube = '': string should have at least 1 character"),
+        ({"snr_min": float("inf")}, "galaxies[0].snr_min = inf: input should be a finite number"),
+        ({"line_filter": 31}, "galaxies[0].line_filter: expected a mapping, found 31"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    assert message in refusal(tmp_path, a_survey(**changes))
+
+
+@pytest.mark.parametrize("defaults", [[], 0, "", {1: 2, "a": 3}])
+def test_defaults_that_are_no_settings_are_refused(tmp_path: Path, defaults: object) -> None:
+    assert "defaults" in refusal(tmp_path, a_survey() | {"defaults": defaults})

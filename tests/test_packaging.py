@@ -184,8 +184,6 @@ def test_constraints_pin_every_dependency_inside_its_range() -> None:
     for req in requirements():
         pinned = pins.get(canonicalize_name(req.name))
         assert pinned, f"constraints.txt does not pin {req.name}"
-        assert req.specifier.contains(pinned), (
-            f"constraints.txt: {req.name}=={pinned}, wanted {req.specifier}"
-        )
+        assert req.specifier.contains(pinned), f"constraints.txt: {req.name}=={pinned}, wanted {req.specifier}"
     torch = pins[canonicalize_name("torch")]
     assert SpecifierSet(f"=={torch}").contains(f"{torch}+cpu"), "the CPU build must satisfy the pin"

@@ -34,6 +34,15 @@ def test_series_equals_softmax_within_its_bound(seed: int, strength: float) -> N
     torch.testing.assert_close(series_attention(q, k, v), softmax_attention(q, k, v), atol=2e-6, rtol=0)
 
 
+def test_the_gradient_of_the_series_is_that_of_the_softmax() -> None:
+    inputs = [standardised(3, i).double().mul(0.3).requires_grad_() for i in range(3)]
+    weight = standardised(3, 9).double()
+    wanted = torch.autograd.grad((softmax_attention(*inputs) * weight).sum(), inputs)
+    found = torch.autograd.grad((series_attention(*inputs) * weight).sum(), inputs)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-6)
+
+
 def test_beyond_the_bound_the_exact_form_is_used() -> None:
     q, k, v = (standardised(3, i) for i in range(3))
     q = q * torch.tensor([[0.1], [60.0], [0.1]])

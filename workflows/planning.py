@@ -1,5 +1,6 @@
 """What a run would do, from headers alone: galaxies, shapes, chunks, memory and products. Nothing is computed."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +82,10 @@ def total_memory(plans: list[PlannedGalaxy]) -> int:
 
 
 def mock_cube_path(survey: SurveyConfig, galaxy: GalaxyConfig) -> Path:
-    """Where a galaxy's synthetic cube is made."""
-    return survey.output / "mock" / f"{galaxy.name}_MOCK_DATACUBE.fits"
+    """Where a galaxy's synthetic cube is made; another name for other settings, so that an old cube is never taken."""
+    assert galaxy.mock is not None
+    settings = hashlib.sha256(galaxy.mock.model_dump_json().encode()).hexdigest()[:8]
+    return survey.output / "mock" / f"{galaxy.name}_{settings}_DATACUBE.fits"
 
 
 def missing_inputs(survey: SurveyConfig) -> list[str]:

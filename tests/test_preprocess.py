@@ -1,0 +1,288 @@
+"""Physics of the preprocessing: a spectrum that was redshifted, reddened and integrated over pixels comes back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+
+from galprote.model.decoder import FINE_EDGES
+from galprote.model.extinction import EXTINCTION_LAWS, extinction_curve
+from galprote.model.grids import EDGES, KEPT, STEP, WAVELENGTH
+from galprote.pipeline.preprocess import (
+    LineFilterConfig,
+    PreprocessSettings,
+    clean_spectra,
+    preprocess,
+    rebin_to_rest,
+    running_median,
+)
+from galprote.pipeline.quality import Status
+from galprote.pipeline.rebin import edges_of, rebin_matrix
+from tests.libraries import synthetic_decoder
+
+TEMPLATES = (0, 25, 5 * 53 + 20, 8 * 53 + 45, 11 * 53 + 52)
+
+
+def options(wavelength: NDArray[np.float64], redshift: float = 0.0, **changes: object) -> PreprocessSettings:
+    values: dict[str, object] = {
+        "wavelength": tuple(wavelength.tolist()),
+        "redshift": redshift,
+        "ebv": 0.0,
+        "law": "O94",
+        "r_v": 3.1,
+        "line_filter": LineFilterConfig(),
+        "snr_min": 0.0,
+        "max_filled": 0.25,
+    }
+    return PreprocessSettings(**(values | changes))  # type: ignore[arg-type]
+
+
+def channels(redshift: float, sampling: float = 1.25, offset: float = 0.0) -> NDArray[np.float64]:
+    """Native channels that cover the window with a little to spare."""
+    first = (EDGES[0] - 4) * (1 + redshift) + offset
+    return first + sampling * np.arange(int((EDGES[-1] - EDGES[0] + 8) * (1 + redshift) / sampling))
+
+
+def fine_templates(av: float = 0.0) -> NDArray[np.float64]:
+    grid = torch.eye(636)[list(TEMPLATES)].reshape(-1, 12, 53)
+    spectra = synthetic_decoder().fine_spectra(grid, torch.full((len(TEMPLATES),), av))
+    return spectra.double().numpy()
+
+
+def integrate(fine: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean flux density of fine spectra in bins of rest-frame wavelength, exact to far below a permille."""
+    total = np.concatenate([np.zeros((len(fine), 1)), np.cumsum(fine * np.diff(FINE_EDGES), axis=1)], axis=1)
+    return np.diff(CubicSpline(FINE_EDGES, total, axis=1)(edges), axis=1) / np.diff(edges)
+
+
+@settings(max_examples=40)
+@given(
+    redshift=st.floats(0.0, 0.1),
+    sampling=st.floats(0.3, 1.25),
+    offset=st.floats(-1.0, 1.0),
+    ebv=st.floats(0.0, 0.5),
+    law=st.sampled_from(EXTINCTION_LAWS),
+)
+def test_a_redshifted_reddened_template_comes_back(
+    redshift: float, sampling: float, offset: float, ebv: float, law: str
+) -> None:
+    wavelength = channels(redshift, sampling, offset)
+    fine = fine_templates(av=0.4)
+    observed = integrate(fine, edges_of(wavelength) / (1 + redshift))
+    observed *= 10 ** (-0.4 * 3.1 * ebv * extinction_curve(wavelength, law))  # type: ignore[arg-type]
+    flux = observed.T.astype(np.float32)
+    chosen = options(wavelength, redshift, ebv=ebv, law=law)
+    rest, _ = rebin_to_rest(flux, np.ones_like(flux), np.ones_like(flux, bool), chosen)
+    wanted = integrate(fine, EDGES)
+    rms = np.sqrt(np.mean((rest / wanted - 1) ** 2, axis=1))
+    assert (rms < 2e-3).all()
+
+
+@given(st.integers(0, 2**31), st.floats(0.8, 3.0), st.floats(0.0, 1.0))
+def test_rebinning_conserves_flux_whatever_the_spectrum(seed: int, sampling: float, offset: float) -> None:
+    random = np.random.default_rng(seed)
+    inner = np.arange(5000.0, 5200.0, sampling)
+    output = np.arange(5010.0 + offset, 5180.0, 2.48)
+    flux = random.normal(1, 0.5, len(inner) - 1)
+    total = (rebin_matrix(inner, output) @ flux) @ np.diff(output)
+    # Between the same two edges the input's own flux, with what the cubic says of the two pixels that are cut.
+    cumulative = np.concatenate([[0], np.cumsum(flux * np.diff(inner))])
+    low, high = (np.interp(edge, inner, cumulative) for edge in (output[0], output[-1]))
+    assert total == pytest.approx(high - low, abs=3 * sampling)
+    whole = rebin_matrix(inner, inner[[0, *range(3, len(inner) - 3, 4), -1]])
+    np.testing.assert_allclose(
+        (whole @ flux) @ np.diff(inner[[0, *range(3, len(inner) - 3, 4), -1]]), cumulative[-1], rtol=1e-5
+    )
+
+
+def test_rebinning_is_the_identity_between_equal_samples() -> None:
+    edges = np.arange(5000.0, 5100.0, 1.25)
+    np.testing.assert_allclose(rebin_matrix(edges, edges).toarray(), np.eye(len(edges) - 1), atol=1e-6)
+
+
+def test_a_constant_stays_constant_and_half_a_sample_may_stick_out() -> None:
+    edges = np.arange(5001.24, 5100.0, 1.25)
+    coverage = np.asarray(rebin_matrix(edges, np.arange(5000.0, 5090.0, 2.48)).sum(axis=1))
+    assert coverage[0] == pytest.approx(0.5, abs=1e-5)
+    np.testing.assert_allclose(coverage[1:], 1.0, atol=1e-6)
+
+
+def test_rebinning_gains_signal_to_noise_and_the_variance_follows() -> None:
+    wavelength = channels(0.008)
+    random = np.random.default_rng(1)
+    sigma = np.linspace(0.02, 0.05, len(wavelength))[:, None].astype(np.float32)
+    noise = (1 + sigma * random.normal(size=(len(wavelength), 4000))).astype(np.float32)
+    chosen = options(wavelength, 0.008, ebv=0.3)
+    rest, variance = rebin_to_rest(noise, np.broadcast_to(sigma**2, noise.shape), np.ones_like(noise, bool), chosen)
+    np.testing.assert_allclose(rest.var(axis=0) / variance[0], 1.0, atol=0.12)  # Monte Carlo: 2.2 % each
+    assert rest.var(axis=0).sum() / variance[0].sum() == pytest.approx(1.0, abs=0.005)
+    gain = (rest.mean(0) / np.sqrt(variance[0])).mean() / np.median(1 / sigma)
+    assert gain > 1.3  # two channels and a bit: sqrt(2.0) less the cubic's sharpening
+
+
+def test_dereddening_multiplies_the_variance_by_the_square() -> None:
+    wavelength = channels(0.0)
+    flux = np.ones((len(wavelength), 1), np.float32)
+    valid = np.ones_like(flux, bool)
+    plain = rebin_to_rest(flux, flux, valid, options(wavelength))
+    red = rebin_to_rest(flux, flux, valid, options(wavelength, ebv=0.5))
+    factor = 10 ** (0.4 * 0.5 * 3.1 * extinction_curve(WAVELENGTH))
+    np.testing.assert_allclose(red[0] / plain[0], factor[None], rtol=2e-4)
+    np.testing.assert_allclose(red[1] / plain[1], factor[None] ** 2, rtol=4e-4)
+
+
+def test_foreground_dust_acts_at_observed_wavelengths() -> None:
+    wavelength = channels(0.1)
+    flux = np.ones((len(wavelength), 1), np.float32)
+    rest, _ = rebin_to_rest(flux, flux, np.ones_like(flux, bool), options(wavelength, 0.1, ebv=0.5))
+    factor = 10 ** (0.4 * 0.5 * 3.1 * extinction_curve(WAVELENGTH * 1.1))
+    np.testing.assert_allclose(rest[0], factor, rtol=3e-4)
+
+
+@given(st.integers(0, 2**31))
+def test_what_stands_in_bad_channels_does_not_matter(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    wavelength = channels(0.002)
+    flux = random.normal(1, 0.03, (len(wavelength), 4)).astype(np.float32)
+    variance = np.full_like(flux, 9e-4)
+    bad = random.random(flux.shape) < 0.05
+    bad[700:760, 2] = True
+    one, two = flux.copy(), flux.copy()
+    one[bad], two[bad] = np.nan, 1e6
+    spoiled = np.where(bad, random.choice([0.0, -1.0, np.nan, np.inf], flux.shape), variance).astype(np.float32)
+    a = preprocess(one, variance, options(wavelength, 0.002))
+    b = preprocess(two, spoiled, options(wavelength, 0.002))
+    np.testing.assert_array_equal(a.spectra, b.spectra)
+    np.testing.assert_array_equal(a.rebinned, b.rebinned)
+    np.testing.assert_array_equal(a.snr, b.snr)
+    assert ((b.status & Status.BAD_VARIANCE) > 0).all()
+    assert ((a.status & Status.BAD_VARIANCE) == 0).all()
+
+
+def test_the_notch_of_adaptive_optics_is_filled_and_counted() -> None:
+    wavelength = channels(0.008)
+    flux = np.ones((len(wavelength), 3), np.float32)
+    flux[(wavelength > 5806.25) & (wavelength < 5963.75)] = np.nan
+    batch = preprocess(flux, np.full_like(flux, 1e-4), options(wavelength, 0.008))
+    assert batch.fitted.all()
+    expected = (5963.75 - 5806.25) / 1.008 / STEP / KEPT.sum()
+    np.testing.assert_allclose(batch.filled_fraction, expected, atol=2 / KEPT.sum())
+    assert ((batch.status & Status.FILLED) > 0).all()
+    np.testing.assert_allclose(batch.spectra, 1.0, atol=1e-5)
+    assert np.isnan(batch.rebinned).sum() == 3 * round(expected * KEPT.sum())
+
+
+def test_spectra_that_cannot_be_fitted_say_why() -> None:
+    wavelength = channels(0.0)
+    random = np.random.default_rng(3)
+    flux = random.normal(1, 0.02, (len(wavelength), 6)).astype(np.float32)
+    variance = np.full_like(flux, 4e-4)
+    flux[:, 0] = np.nan
+    flux[:, 2] *= -1
+    flux[100:900, 3] = np.nan
+    variance[:, 4] = 100.0
+    excluded = np.array([False, True, False, False, False, False])
+    batch = preprocess(flux, variance, options(wavelength, snr_min=3.0), excluded)
+    wanted = [Status.NO_DATA, Status.EXCLUDED, Status.NOT_POSITIVE, Status.INCOMPLETE, Status.LOW_SNR]
+    for bits, bit in zip(batch.status, wanted, strict=False):
+        assert bits & bit
+    assert batch.fitted.tolist() == [False] * 5 + [True]
+    assert batch.spectra.shape == (1, 876)
+    assert np.isnan(batch.flux[:2]).all()
+
+
+def test_no_variance_at_all_is_no_data() -> None:
+    wavelength = channels(0.0)
+    flux = np.ones((len(wavelength), 2), np.float32)
+    batch = preprocess(flux, np.zeros_like(flux), options(wavelength))
+    assert ((batch.status & Status.NO_DATA) > 0).all()
+    assert not batch.fitted.any()
+
+
+def test_nothing_to_do_is_done_quickly() -> None:
+    wavelength = channels(0.0)
+    empty = np.full((len(wavelength), 5), np.nan, np.float32)
+    batch = preprocess(empty, empty, options(wavelength))
+    assert batch.spectra.shape == (0, 876)
+    assert (batch.status == Status.NO_DATA).all()
+
+
+def test_snr_is_that_of_a_sample_of_2_48_angstrom() -> None:
+    wavelength = channels(0.0)
+    random = np.random.default_rng(4)
+    flux = random.normal(1, 0.05, (len(wavelength), 400)).astype(np.float32)
+    batch = preprocess(flux, np.full_like(flux, 0.05**2), options(wavelength))
+    scatter = (batch.rebinned[:, KEPT] - 1).std()
+    assert batch.snr.mean() == pytest.approx(1 / scatter, rel=0.01)
+
+
+@pytest.mark.parametrize("template", range(len(TEMPLATES)))
+def test_stellar_features_are_left_alone(template: int) -> None:
+    clean = integrate(fine_templates(), EDGES)[template : template + 1]
+    random = np.random.default_rng(template)
+    noisy = (clean * (1 + 0.02 * random.normal(size=(200, 948)))).astype(np.float32)
+    _, replaced = clean_spectra(noisy, options(channels(0.01), 0.01))
+    # Three samples go with one outlier: at 5 sigma noise alone gives next to none.
+    assert replaced[:, KEPT].mean() < 0.002
+
+
+def test_bright_lines_are_replaced_and_absorption_stays() -> None:
+    flux = np.random.default_rng(5).normal(1, 0.01, (50, 948)).astype(np.float32)
+    line = int(np.argmin(np.abs(WAVELENGTH - 5875.6)))
+    flux[:, line - 1 : line + 2] += np.array([0.3, 0.8, 0.3], np.float32)
+    absorption = int(np.argmin(np.abs(WAVELENGTH - 5270)))
+    flux[:, absorption] -= 0.3
+    cleaned, replaced = clean_spectra(flux, options(channels(0.0)))
+    assert replaced[:, line - 1 : line + 2].all()
+    np.testing.assert_allclose(cleaned[:, line - 1 : line + 2], 1.0, atol=0.02)
+    np.testing.assert_array_equal(cleaned[:, absorption], flux[:, absorption])
+    assert not replaced[:, absorption].any()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("redshift", [0.0, 0.02])
+def test_sky_residuals_are_replaced_where_the_sky_is_observed(sign: int, redshift: float) -> None:
+    flux = np.random.default_rng(6).normal(1, 0.01, (50, 948)).astype(np.float32)
+    sky = int(np.argmin(np.abs(WAVELENGTH * (1 + redshift) - 6863.96)))
+    flux[:, sky] += sign * 0.3
+    _, replaced = clean_spectra(flux, options(channels(redshift), redshift))
+    assert replaced[:, sky].all()
+
+
+def test_running_median_of_a_ramp_is_the_ramp() -> None:
+    ramp = np.linspace(0, 1, 200, dtype=np.float32)[None]
+    np.testing.assert_allclose(running_median(ramp, 31)[:, 15:-15], ramp[:, 15:-15], atol=1e-6)
+    with pytest.raises(ValueError, match="odd"):
+        LineFilterConfig(window=30)
+
+
+def test_each_spectrum_is_treated_on_its_own() -> None:
+    wavelength = channels(0.005)
+    random = np.random.default_rng(7)
+    flux = random.normal(1, 0.05, (len(wavelength), 30)).astype(np.float32)
+    flux[random.random(flux.shape) < 0.01] = np.nan
+    variance = np.full_like(flux, 25e-4)
+    together = preprocess(flux, variance, options(wavelength, 0.005))
+    order = random.permutation(30)
+    shuffled = preprocess(flux[:, order], variance[:, order], options(wavelength, 0.005))
+    np.testing.assert_array_equal(together.spectra[order], shuffled.spectra)
+    alone = [preprocess(flux[:, [i]], variance[:, [i]], options(wavelength, 0.005)).spectra for i in range(30)]
+    np.testing.assert_array_equal(together.spectra, np.concatenate(alone))
+
+
+def test_scaling_the_flux_scales_only_the_flux() -> None:
+    wavelength = channels(0.0)
+    flux = np.random.default_rng(8).normal(1, 0.05, (len(wavelength), 8)).astype(np.float32)
+    variance = np.full_like(flux, 25e-4)
+    one = preprocess(flux, variance, options(wavelength))
+    many = preprocess(flux * 1024, variance * 1024**2, options(wavelength))
+    for field in dataclasses.fields(one):
+        if field.name in {"flux", "rebinned"}:
+            np.testing.assert_allclose(getattr(many, field.name), getattr(one, field.name) * 1024, rtol=1e-6)
+        else:
+            np.testing.assert_allclose(getattr(many, field.name), getattr(one, field.name), rtol=1e-5, atol=1e-6)
