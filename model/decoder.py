@@ -147,15 +147,18 @@ def build_decoder(
     inner = fine[:, MARGIN * FINE : -MARGIN * FINE].reshape(n_templates, N_WAVELENGTH, FINE).mean(axis=2)
     median = np.median(inner[:, KEPT], axis=1)
     fine = fine / median[:, None]
-    left, singular, right = np.linalg.svd(fine, full_matrices=False)
+    # Left singular vectors from the small Gram matrix: far quicker than a decomposition of the spectra themselves.
+    left = np.linalg.eigh(fine @ fine.T)[1][:, ::-1]
+    right = left.T @ fine
+    squared = np.sum(right**2, axis=1)
     # What the components from the k-th on add to each template: the squared error of keeping only those before.
-    lost = np.cumsum(((left * singular) ** 2)[:, ::-1], axis=1)[:, ::-1] / fine.shape[1]
+    lost = np.cumsum((left**2 * squared)[:, ::-1], axis=1)[:, ::-1] / fine.shape[1]
     enough = lost.max(axis=0) <= tolerance**2
-    k = max(1, int(np.argmax(enough))) if enough.any() else len(singular)
+    k = max(1, int(np.argmax(enough))) if enough.any() else n_templates
     return Decoder(
         ages_gyr,
         metallicities,
-        torch.from_numpy((left[:, :k] * singular[:k]).astype(np.float32)),
+        torch.from_numpy(np.ascontiguousarray(left[:, :k], dtype=np.float32)),
         torch.from_numpy(right[:k].astype(np.float32)),
         torch.from_numpy(median.reshape(flux.shape[:2]).astype(np.float32)),
         library,

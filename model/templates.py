@@ -12,7 +12,7 @@ from scipy.interpolate import CubicSpline
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
-from galprote.model.decoder import FINE_EDGES, Decoder, build_decoder
+from galprote.model.decoder import FINE_EDGES, MAX_RECONSTRUCTION_ERROR, Decoder, build_decoder
 from galprote.model.errors import LibraryError
 
 FWHM_PER_SIGMA = 2.355
@@ -126,6 +126,19 @@ def match_to_muse(library: TemplateLibrary) -> NDArray[np.float64]:
     return fine.reshape(*library.flux.shape[:2], -1)
 
 
-def decoder_from_library(library: TemplateLibrary) -> Decoder:
-    """Make the decoder of a template library: matched to MUSE, integrated over samples, compressed."""
-    return build_decoder(match_to_muse(library), library.ages_gyr, library.metallicities, library.name)
+def verified_decoder(library: TemplateLibrary) -> Decoder:
+    """Make the decoder of a library: matched to MUSE, integrated over samples, compressed, and every template checked.
+
+    Raises
+    ------
+    LibraryError
+        If the library does not cover the fine grid, or a template comes back with more than 0.1 % rms error.
+    """
+    flux = match_to_muse(library)
+    decoder = build_decoder(flux, library.ages_gyr, library.metallicities, library.name)
+    wanted = flux.reshape(len(decoder.coefficients), -1) / decoder.median_flux.double().numpy().reshape(-1, 1)
+    found = (decoder.coefficients @ decoder.components).double().numpy()
+    worst = float(((wanted - found) ** 2).mean(axis=1).max() ** 0.5)
+    if worst > MAX_RECONSTRUCTION_ERROR:
+        raise LibraryError(f"{library.name}: the decoder's worst template is off by {worst:.2%} rms; at most 0.1 %")
+    return decoder

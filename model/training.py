@@ -15,89 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.optim import AdamW
 
 from galprote.model.checkpoint import file_sha256, save_checkpoint
-from galprote.model.decoder import MAX_RECONSTRUCTION_ERROR, Decoder
-from galprote.model.errors import CheckpointError, ConfigError, LibraryError
+from galprote.model.errors import ConfigError, LibraryError
 from galprote.model.libraries import read_library
-from galprote.model.losses import LossConfig, loss_terms, total_loss
-from galprote.model.synthesis import NoiseConfig, Synthesizer, SyntheticSpectra
-from galprote.model.templates import TemplateLibrary, decoder_from_library, match_to_muse
-from galprote.model.transformer import GalProTE, ModelConfig
-
-
-class LibraryConfig(BaseModel):
-    """Where the template library is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: Path
-    fwhm: float | None = Field(default=None, gt=0)
-    """Resolution in Angstrom, when the files do not tell."""
-
-
-class TrainingConfig(BaseModel):
-    """A training run (`configs/train/*.yaml`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    library: LibraryConfig
-    output: Path
-    """Folder for the resumable state, the log and the checkpoint."""
-    seed: int = 1
-    model: ModelConfig = ModelConfig()
-    noise: NoiseConfig = NoiseConfig()
-    loss: LossConfig = LossConfig()
-    steps: int = Field(default=6000, ge=1)
-    batch: int = Field(default=512, ge=2)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    warmup: int = Field(default=200, ge=0)
-    """Steps over which the learning rate rises; it then falls along a cosine to a hundredth."""
-    weight_decay: float = 0.01
-    ema: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the running average of the weights, which is what is kept."""
-    validate_every: int = Field(default=500, ge=1)
-    validation_spectra: int = Field(default=4096, ge=64)
-    patience: int | None = Field(default=None, ge=1)
-    """Stop after so many validations without a smaller error of the grid (paper: 3 epochs); null: never."""
-    bfloat16: bool = True
-    """Mixed precision."""
-
-
-def read_training_config(path: Path, *, library: Path | None = None, output: Path | None = None) -> TrainingConfig:
-    """Read a training YAML; relative paths in it are relative to the file.
-
-    Parameters
-    ----------
-    path : Path
-    library, output : Path, optional
-        Replace the file's.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key, what was found and what was expected.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text())
-        config = TrainingConfig.model_validate(raw)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    except ValidationError as error:
-        problems = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
-        raise ConfigError("\n".join(problems)) from error
-    return config.model_copy(
-        update={
-            "library": config.library.model_copy(update={"path": library or path.parent / config.library.path}),
-            "output": output or path.parent / config.output,
-        }
-    )
+from galprote.model.losses import loss_terms, total_loss
+from galprote.model.synthesis import Synthesizer, SyntheticSpectra
+from galprote.model.templates import verified_decoder
+from galprote.model.training_config import TrainingConfig
+from galprote.model.transformer import GalProTE
 
 
 @dataclass
@@ -325,21 +253,3 @@ class Trainer:
             if fresh:
                 writer.writeheader()
             writer.writerow({"step": self.step, **row})
-
-
-def verified_decoder(library: TemplateLibrary) -> Decoder:
-    """Compress a library, and check every template's reconstruction.
-
-    Raises
-    ------
-    CheckpointError
-        If a template comes back with more than 0.1 % rms error.
-    """
-    decoder = decoder_from_library(library)
-    wanted = match_to_muse(library).reshape(len(decoder.coefficients), -1)
-    wanted /= decoder.median_flux.double().numpy().reshape(-1, 1)
-    found = (decoder.coefficients @ decoder.components).double().numpy()
-    worst = float(((wanted - found) ** 2).mean(axis=1).max() ** 0.5)
-    if worst > MAX_RECONSTRUCTION_ERROR:
-        raise CheckpointError(f"{library.name}: the decoder's worst template is off by {worst:.2%} rms; at most 0.1 %")
-    return decoder

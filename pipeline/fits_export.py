@@ -33,14 +33,12 @@ CUBES: Final = {
     "continuum_subtracted": ("CONTSUB", ("wavelength_observed",)),
     "light_grid": ("GRID", ("metallicity", "age")),
 }
-
-#: A slab of a cube is cut into column ranges where it would be larger; reading one takes about three times as much.
+#: A slab of a cube is cut into column ranges where it would be larger; exporting takes up to twice as much.
 SLAB_BYTES: Final = 72 * 1024**2
 #: Largest error of a wavelength axis that is written as a formula, in channels (0.08 km/s for MUSE).
 AXIS_TOLERANCE: Final = 1e-3
 BLOCK_BYTES: Final = 2880  # of which FITS files consist
 _BITPIX: Final = {"uint8": 8, "float32": -32, "float64": -64, "int16": 16, "uint16": 16}
-
 #: Keywords of a celestial header that are written anew, or belong to a spectral axis.
 _REPLACED: Final = re.compile(r"WCSAXES|(CDELT|CD|PC)\d.*|SPECSYS|SSYS...|VELOSYS|ZSOURCE|VELANGL|RESTFRQ|RESTWAV")
 
@@ -104,8 +102,7 @@ def _map_hdus(arrays: dict[str, zarr.Array[Any]], about: dict[str, Any]) -> list
         cards = _image_cards(array, product.extension) + celestial_cards(about["wcs_header"], axes=2)
         flags: dict[str, Any] = dict(array.attrs)
         for mask, meaning in zip(flags.get("flag_masks", ()), flags.get("flag_meanings", "").split(), strict=True):
-            bit = int(mask).bit_length() - 1
-            cards.append((f"FLAG{bit:02d}", meaning, f"bit {bit}, value {mask}"))
+            cards.append((f"FLAG{int(mask).bit_length() - 1:02d}", meaning, f"value {mask}"))
         values = np.asarray(array[...])
         hdus.append(Hdu(cards, values.shape, product.dtype, [(0, 0, values)]))
     return hdus
@@ -133,13 +130,18 @@ def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, A
 
 
 def _slabs(array: zarr.Array[Any]) -> Iterator[Block]:
-    """Read a cube in blocks of whole inner chunks: all of a shard, or a range of its columns."""
-    ny, nx = array.shape[-2:]
-    rows, columns = array.chunks[-2:]
+    """Read a cube in blocks of whole inner chunks: all of a shard, or a range of its columns. All share memory."""
+    (*lead, ny, nx), (*_, rows, columns) = array.shape, array.chunks
     width = max(1, SLAB_BYTES // (math.prod(array.chunks) * array.dtype.itemsize)) * columns
+    memory = np.empty(math.prod(lead) * rows * min(width, nx), dtype=">f4")
     for row in range(0, ny, rows):
-        for column in range(0, nx, width):
-            yield row, column, np.asarray(array[..., row : row + rows, column : column + width])
+        for left in range(0, nx, width):
+            shape = (*lead, min(rows, ny - row), min(width, nx - left))
+            slab = memory[: math.prod(shape)].reshape(shape)
+            for column in range(0, shape[-1], columns):  # one by one: zarr takes five times what it reads
+                start, stop = left + column, left + column + columns
+                slab[..., column : column + columns] = array[..., row : row + rows, start:stop]
+            yield row, left, slab
 
 
 def _image_cards(array: zarr.Array[Any], extension: str) -> Cards:
@@ -189,7 +191,7 @@ def celestial_cards(text: str, axes: int) -> Cards:
         matrix = WCS(header).pixel_scale_matrix
     sizes = np.copysign(np.hypot(matrix[:, 0], matrix[:, 1]), np.diag(matrix))
     rotation = np.ndenumerate(matrix / sizes[:, None])
-    cards += [(f"PC{i + 1}_{j + 1}", float(element), "") for (i, j), element in rotation if element != (i == j)]
+    cards += [(f"PC{i + 1}_{j + 1}", float(value), "") for (i, j), value in rotation if value != (i == j)]
     cards += [(f"CDELT{n}", float(size), "[deg] size of a pixel") for n, size in enumerate(sizes, 1)]
     kept = [card for card in header.cards if card.keyword and not _REPLACED.fullmatch(card.keyword)]
     return cards + [(card.keyword, card.value, card.comment) for card in kept]
@@ -226,8 +228,8 @@ def write_hdus(path: Path, hdus: Iterable[Hdu]) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
-            for number, hdu in enumerate(hdus):
-                _write_hdu(file, hdu, primary=number == 0)
+            for hdu in hdus:
+                _write_hdu(file, hdu)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -236,10 +238,10 @@ def write_hdus(path: Path, hdus: Iterable[Hdu]) -> None:
         raise
 
 
-def _write_hdu(file: BinaryIO, hdu: Hdu, *, primary: bool) -> None:
+def _write_hdu(file: BinaryIO, hdu: Hdu) -> None:
     """Write an HDU at the end of a file."""
-    header = _header(hdu, primary=primary)
     offset = file.seek(0, os.SEEK_END)
+    header = _header(hdu, primary=offset == 0)
     start, total = offset + len(header.tostring()), 0
     itemsize = np.dtype(hdu.dtype).itemsize if hdu.shape else 0
     file.truncate(start + -(-math.prod(hdu.shape) * itemsize // BLOCK_BYTES) * BLOCK_BYTES)
@@ -248,9 +250,8 @@ def _write_hdu(file: BinaryIO, hdu: Hdu, *, primary: bool) -> None:
         values = _big_endian(block)
         total = _add(total, values)
         for plane, image in enumerate(values.reshape(-1, *values.shape[-2:])):
-            first = (plane * ny + top) * nx + left
-            for row, piece in enumerate([image] if image.shape[1] == nx else image):
-                file.seek(start + (first + row * nx) * itemsize)
+            for row, piece in enumerate([image] if image.shape[1] == nx else image, plane * ny + top):
+                file.seek(start + (row * nx + left) * itemsize)
                 file.write(piece.data)
     header["DATASUM"] = str(total)
     header["CHECKSUM"] = checksum_text(0xFFFFFFFF - _add(total, header.tostring().encode("ascii")))
@@ -264,8 +265,7 @@ def _header(hdu: Hdu, *, primary: bool) -> fits.Header:
     cards += [("BITPIX", _BITPIX[hdu.dtype], ""), ("NAXIS", len(hdu.shape), "")]
     cards += [(f"NAXIS{n}", length, "") for n, length in enumerate(hdu.shape[::-1], 1)]
     cards += [("EXTEND", True, "")] if primary else [("PCOUNT", 0, ""), ("GCOUNT", 1, "")]
-    if hdu.dtype == "uint16":
-        cards += [("BSCALE", 1, ""), ("BZERO", 32768, "unsigned 16-bit integers")]
+    cards += [("BSCALE", 1, ""), ("BZERO", 32768, "unsigned integers")] if hdu.dtype == "uint16" else []
     cards += [*hdu.cards, ("LONGSTRN", "OGIP 1.0", ""), ("CHECKSUM", "0" * 16, ""), ("DATASUM", "0", "")]
     return fits.Header(cards)
 

@@ -1,4 +1,4 @@
-"""Lazy cube + plan -> Dask tasks, one chain of three for each chunk: prepare, predict, write. Builds graphs, runs nothing.
+"""Lazy cube + plan -> Dask tasks, for each chunk a chain of three: prepare, predict, write. Runs nothing.
 
 The tasks' names start with what they do and the galaxy's name, so that the dashboard reads well. The model is never in
 the graph: `predict` asks its own process for it.
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dask.base import annotate
 import numpy as np
 import torch
 import xarray as xr
+from dask.base import annotate
 from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 

@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
-from galprote.pipeline.config import GalaxyConfig
+from galprote.pipeline.config import GalaxyConfig, ProductsConfig
 from galprote.pipeline.products import CUBE_UNIT, MAPS
 from galprote.pipeline.quality import flag_attributes
 from galprote.pipeline.store import CubeArray
@@ -109,6 +109,23 @@ def store_layout(
     return StoreLayout(attributes, tuple(cubes), maps, coordinates, record)
 
 
+def product_files(name: str, wanted: ProductsConfig) -> tuple[str, ...]:
+    """Names of the files that a galaxy will have; the store, which comes last, is the first of them."""
+    cubes = {"RESIDUAL": wanted.residual, "CONTSUB": wanted.continuum_subtracted, "GRID": wanted.light_grid}
+    files = [f"{name}.zarr"]
+    if wanted.fits:
+        files += [f"{name}_MAPS.fits", *(f"{name}_{label}.fits" for label, on in cubes.items() if on)]
+    if wanted.figure:
+        files.append(f"{name}_maps.png")
+    return tuple(files)
+
+
+def all_product_files(name: str) -> tuple[str, ...]:
+    """Names of all files that a galaxy can have."""
+    everything = dict.fromkeys(ProductsConfig.model_fields, True)
+    return product_files(name, ProductsConfig.model_validate(everything))
+
+
 def _cubes(galaxy: GalaxyConfig, unit: str, channels: int, grid: tuple[int, int]) -> list[CubeArray]:
     wanted = galaxy.products
     cubes = []
@@ -137,6 +154,6 @@ def _sky_coordinates(wcs_header: str, ny: int, nx: int) -> dict[str, Coordinate]
     y, x = np.mgrid[:ny, :nx]
     sky = wcs.pixel_to_world(x, y).icrs
     return {
-        "ra": (("y", "x"), np.asarray(sky.ra.deg), {"units": "degree", "standard_name": "right ascension (ICRS)"}),
-        "dec": (("y", "x"), np.asarray(sky.dec.deg), {"units": "degree", "standard_name": "declination (ICRS)"}),
+        "ra": (("y", "x"), np.asarray(sky.ra.deg), {"units": "degree", "long_name": "right ascension (ICRS)"}),
+        "dec": (("y", "x"), np.asarray(sky.dec.deg), {"units": "degree", "long_name": "declination (ICRS)"}),
     }

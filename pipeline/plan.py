@@ -111,6 +111,7 @@ def plan_chunks(
         If one worker with the smallest chunk does not fit.
     """
     channels, ny, nx = shape
+    rows = None if rows is None else min(rows, ny)
     row_bytes = nx * spaxel_bytes(channels, continuum=continuum, light_grid=light_grid)
     smallest = rows or 1
     for count in range(min(workers, -(-ny // smallest)), 0, -1):

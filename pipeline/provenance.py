@@ -6,8 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import xarray as xr
-
 from galprote.pipeline.config import GalaxyConfig
 
 #: Raise it whenever the numbers in the products change for the same settings.
@@ -16,15 +14,15 @@ NUMERIC_VERSION: Final = 1
 PACKAGES: Final = ("galprote", "torch", "numpy", "scipy", "dask", "xarray", "zarr", "astropy")
 
 
-def provenance(galaxy: GalaxyConfig, cube: xr.Dataset, cube_path: Path, checkpoint_sha256: str) -> dict[str, Any]:
+def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkpoint_sha256: str) -> dict[str, Any]:
     """Describe a galaxy's products: JSON-able, and the same for the same input, settings and weights.
 
     Parameters
     ----------
     galaxy : GalaxyConfig
-    cube : xarray.Dataset
-        From `open_cube`.
     cube_path : Path
+    header_sha256 : str
+        Of the cube's headers, from `open_cube`.
     checkpoint_sha256 : str
 
     Returns
@@ -39,9 +37,10 @@ def provenance(galaxy: GalaxyConfig, cube: xr.Dataset, cube_path: Path, checkpoi
         "mask_sha256": _mask_hash(galaxy.mask),
         "input": {
             "file": cube_path.name,
-            "bytes": int(cube.attrs["source_bytes"]),
-            "modified": int(cube_path.stat().st_mtime),
-            "header_sha256": cube.attrs["header_sha256"],
+            "bytes": cube_path.stat().st_size,
+            # When a synthetic cube was made says nothing: settings and checkpoint, from which it is made, are here.
+            "modified": None if galaxy.mock else int(cube_path.stat().st_mtime),
+            "header_sha256": header_sha256,
         },
         "checkpoint_sha256": checkpoint_sha256,
         "numeric_version": NUMERIC_VERSION,
@@ -53,7 +52,12 @@ def provenance(galaxy: GalaxyConfig, cube: xr.Dataset, cube_path: Path, checkpoi
 def _mask_hash(mask: str | None) -> str | None:
     if mask is None:
         return None
-    return hashlib.sha256(Path(mask.partition("[")[0]).read_bytes()).hexdigest()
+    return hashlib.sha256(mask_file(mask).read_bytes()).hexdigest()
+
+
+def mask_file(mask: str) -> Path:
+    """File of a mask that is given as `file.fits` or `file.fits[EXT]`; brackets may also be part of its name."""
+    return Path(mask) if Path(mask).is_file() or not mask.endswith("]") else Path(mask.rpartition("[")[0])
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -3,17 +3,19 @@
 While a galaxy is in work everything lies in `<name>.partial/`:
 
     manifest.json       provenance and chunking: a rerun goes on only if they are the same
-    chunks/00012.npz    the maps of a finished chunk; renamed into place after the chunk's shards are written, so that its
-                        presence means that the chunk is done
+    chunks/00012.npz    the maps of a finished chunk; renamed into place after the chunk's shards are written, so that
+                        its presence means that the chunk is done
     <name>.zarr         the store in the making
 
-When every chunk is there the maps are put together, and the store gets its final name.
+When every chunk is there the maps are put together, and FITS files, figure and store get their final names, the store
+last. Zarr writes its files under names that end in `.partial`, too; what a kill leaves of them a rerun removes.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -72,6 +74,11 @@ class GalaxyStore:
         """The Zarr store in the making."""
         return self.partial / f"{self.name}.zarr"
 
+    @property
+    def scratch(self) -> Path:
+        """Where the galaxy's cube is unpacked if it is compressed."""
+        return self.folder / ".scratch" / self.name
+
     def chunk_file(self, index: int) -> Path:
         """Record of a finished chunk."""
         return self.partial / "chunks" / f"{index:05d}.npz"
@@ -79,11 +86,20 @@ class GalaxyStore:
     # --- the record of what is done ---
 
     def finished_provenance(self) -> dict[str, Any] | None:
-        """Provenance of the finished store, if there is one."""
-        if not (self.final / "zarr.json").is_file():
+        """Provenance of what has the finished store's name: None if there is nothing, {} if it is not galprote's."""
+        if not self.final.exists():
             return None
-        found = json.loads((self.final / "zarr.json").read_text())["attributes"].get("provenance")
-        return json.loads(found) if isinstance(found, str) else {}
+        try:
+            found = json.loads((self.final / "zarr.json").read_text())["attributes"]["provenance"]
+            return dict(json.loads(found))
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def finished_spaxels(self) -> int:
+        """Number of spaxels of the finished store."""
+        status = zarr.open_group(self.final, mode="r")["status"]
+        assert isinstance(status, zarr.Array)
+        return int(status.size)
 
     def manifest(self) -> dict[str, Any] | None:
         """What the working folder was made with, if there is one."""
@@ -95,27 +111,47 @@ class GalaxyStore:
         shutil.rmtree(self.partial, ignore_errors=True)
         (self.partial / "chunks").mkdir(parents=True)
         write_text(
-            self.partial / "manifest.json", json.dumps({"provenance": provenance, "rows": rows}, sort_keys=True, indent=1)
+            self.partial / "manifest.json",
+            json.dumps({"provenance": provenance, "rows": rows}, sort_keys=True, indent=1),
         )
 
     def finished_chunks(self, plan: ChunkPlan) -> set[int]:
-        """Chunks that an earlier run finished, after unreadable records are thrown away."""
+        """Chunks that an earlier run finished, after unreadable records and half-written files are thrown away."""
+        for orphan in self.partial.rglob("*.partial"):
+            orphan.unlink()
         done = set()
-        for index in range(len(plan.chunks)):
+        for index, rows in enumerate(plan.chunks):
             try:
-                self.read_chunk(index)
-                done.add(index)
+                maps = self.read_chunk(index)
             except FileNotFoundError:
                 continue
-            except (BadZipFile, ValueError, KeyError, OSError):
+            except (BadZipFile, ValueError, KeyError, OSError, EOFError):
+                maps = {}
+            if maps and all(values.shape == (rows.stop - rows.start, plan.nx) for values in maps.values()):
+                done.add(index)
+            else:
                 self.chunk_file(index).unlink()
         return done
+
+    def sweep(self) -> None:
+        """Remove what a run that was killed after its last step has left; not the work of one with other settings."""
+        manifest, finished = self.manifest(), self.finished_provenance()
+        if manifest is None or (finished and manifest["provenance"]["fingerprint"] == finished["fingerprint"]):
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.remove_scratch()
+
+    def remove_scratch(self) -> None:
+        """Remove the galaxy's unpacked cube."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        with suppress(OSError):  # another galaxy's is there
+            self.scratch.parent.rmdir()
 
     # --- arrays ---
 
     def create(self, cubes: Iterable[CubeArray], plan: ChunkPlan, attributes: dict[str, Any]) -> None:
-        """Create the store with its cubes, all empty."""
-        group = zarr.create_group(self.store, zarr_format=3, attributes=attributes, overwrite=True)
+        """Create the store with its cubes, all empty; it has its name when all of it is there."""
+        incomplete = self.partial / "incomplete.zarr"
+        group = zarr.create_group(incomplete, zarr_format=3, attributes=attributes, overwrite=True)
         for cube in cubes:
             inner = (*cube.shape, plan.rows, min(INNER_COLUMNS, plan.nx))
             # A shard is a whole number of inner chunks wide, so the last ones may reach beyond the image.
@@ -131,12 +167,14 @@ class GalaxyStore:
                 dimension_names=(*cube.dims, "y", "x"),
                 attributes=cube.attributes,
             )
+        incomplete.rename(self.store)
 
     def write_chunk(self, index: int, rows: slice, products: BlockProducts) -> None:
         """Write a chunk's shards, then the record that makes it count.
 
-        A chunk is a shard and has one writer. An earlier shard of the chunk is removed first: a torn one could not even be
-        overwritten (zarr reads a shard's index before it rewrites the shard).
+        A chunk is a shard and has one writer. An earlier shard of the chunk is removed first: a torn one could not even
+        be overwritten (zarr reads a shard's index before it rewrites the shard). Shards are on the disk before their
+        record: it must not vouch for what a power failure takes away.
         """
         if products.cubes:
             group = zarr.open_group(self.store, mode="r+")
@@ -151,6 +189,8 @@ class GalaxyStore:
                 shard = self.store.joinpath(name, "c", *leading, str(rows.start // height), "0")
                 shard.unlink(missing_ok=True)
                 array[..., rows, :] = values
+                if shard.exists():  # not if all of it is NaN
+                    _to_disk(shard)
         path = self.chunk_file(index)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
@@ -161,7 +201,8 @@ class GalaxyStore:
 
     def read_chunk(self, index: int) -> dict[str, NDArray[np.generic]]:
         """Maps of a finished chunk."""
-        with np.load(self.chunk_file(index), allow_pickle=False) as arrays:
+        # Opened here: of a damaged file numpy forgets to close its own.
+        with self.chunk_file(index).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {product.name: arrays[product.name] for product in MAPS}
 
     def assemble(
@@ -190,11 +231,27 @@ class GalaxyStore:
         for name, (dims, values, attributes) in coordinates.items():
             write_array(group, name, dims, values, attributes)
 
-    def publish(self) -> None:
-        """Give the finished store its final name, and remove the working folder."""
-        retired = self.partial / "retired.zarr"
+    def publish(self, files: Iterable[Path] = (), obsolete: Iterable[str] = ()) -> None:
+        """Give the finished files their final names, and remove the working folder.
+
+        An earlier store goes first and the new one comes last: files of two runs never stand beside a finished store.
+
+        Parameters
+        ----------
+        files : iterable of Path
+            Finished files in the working folder.
+        obsolete : iterable of str
+            Names of files of an earlier run that have no successor.
+        """
+        for path in self.store.rglob("*"):
+            if path.is_file():
+                _to_disk(path)
         if self.final.exists():
-            self.final.rename(retired)
+            self.final.rename(self.partial / "retired.zarr")
+        for name in obsolete:
+            (self.folder / name).unlink(missing_ok=True)
+        for file in files:
+            file.replace(self.folder / file.name)
         self.store.rename(self.final)
         shutil.rmtree(self.partial)
 
@@ -216,6 +273,11 @@ def write_array(
         overwrite=True,
     )
     array[...] = values
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

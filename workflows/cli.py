@@ -1,13 +1,16 @@
 """`galprote-pipeline`: from the command line to an exit code.
 
-Exit codes: 0 all done; 1 some galaxies failed, the others are finished; 2 wrong configuration or usage; 130 interrupted.
+Exit codes: 0 all done; 1 some galaxies failed, the others are finished; 2 wrong configuration or usage; 130
+interrupted.
 """
 
 import json
+import os
 import sys
+import traceback
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -24,8 +27,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-console = Console()
-errors = Console(stderr=True)
+#: Columns where nobody looks: a log file or a pipe gets tables that are not squeezed to 80.
+PLAIN_WIDTH = 160
+
+
+def _console(stream: TextIO, *, stderr: bool = False) -> Console:
+    chosen = stream.isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, width=None if chosen else PLAIN_WIDTH)
+
+
+console = _console(sys.stdout)
+errors = _console(sys.stderr, stderr=True)
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Survey = Annotated[Path, typer.Argument(metavar="SURVEY.yaml", help="The survey: see configs/survey.yaml.")]
@@ -74,8 +86,8 @@ def run(
     failed = [result for result in results if result.outcome == "failed"]
     if debug:
         for result in failed:
-            errors.print(f"{result.name}:\n{result.details}", markup=False)
-    console.print(f"Products: {config.output}", soft_wrap=True)
+            errors.print(f"{result.name}:\n{result.details}", markup=False, highlight=False, soft_wrap=True)
+    _say(f"Products: {os.path.normpath(config.output)}")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -144,7 +156,7 @@ def mock(
 
     config = MockConfig(shape=(ny, nx), redshift=redshift, ebv=ebv, seed=seed, ao_notch=ao_notch)
     path = make_mock(config, output, load_checkpoint(checkpoint).decoder)
-    console.print(f"Wrote {path} and {truth_path(path)}", soft_wrap=True)
+    _say(f"Wrote {path} and {truth_path(path)}")
 
 
 @app.command()
@@ -157,13 +169,15 @@ def train(
 ) -> None:
     """Train a model; run the same command again to go on after an interruption."""
     from galprote.model.predictor import resolve_device
-    from galprote.model.training import Progress, Trainer, read_training_config
+    from galprote.model.training import Progress, Trainer
+    from galprote.model.training_config import read_training_config
 
     settings = read_training_config(config, library=library, output=output)
     trainer = Trainer(settings, resolve_device(device))
 
     def report(progress: Progress) -> None:
-        values = "  ".join(f"{name} {progress.metrics[name]:.3f}" for name in ("log_age_rms", "metallicity_rms", "av_rms"))
+        shown = ("log_age_rms", "metallicity_rms", "av_rms")
+        values = "  ".join(f"{name} {progress.metrics[name]:.3f}" for name in shown)
         left = (progress.steps - progress.step) * settings.batch / progress.spectra_per_second
         console.print(
             f"step {progress.step}/{progress.steps}  {values}  {progress.spectra_per_second:.0f} spectra/s  "
@@ -172,7 +186,7 @@ def train(
         )
 
     path = trainer.run(report)
-    console.print(f"Checkpoint: {path}", soft_wrap=True)
+    _say(f"Checkpoint: {path}")
 
 
 @app.command()
@@ -197,17 +211,23 @@ def evaluate(
         json_file.write_text(json.dumps(results, indent=1) + "\n")
 
 
+def _say(text: str) -> None:
+    """Print a line as it is: brackets in a path are no markup."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
-    Errors that galprote raises on purpose are printed as they are; the traceback is for `--debug`.
+    Errors that galprote raises on purpose, and those of the file system, are printed as they are; the traceback is for
+    `--debug`.
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
         app(words)
-    except GalproteError as error:
+    except (GalproteError, OSError) as error:
         if "--debug" in words:
-            raise
+            traceback.print_exception(error)
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     raise AssertionError("typer always exits")

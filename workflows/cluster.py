@@ -12,7 +12,6 @@ from distributed import Client
 from distributed import LocalCluster as DaskCluster
 
 from galprote.pipeline.config import LocalCluster
-from galprote.pipeline.plan import WORKER_BYTES
 
 
 def available_cores() -> int:
@@ -34,7 +33,7 @@ def start_cluster(config: LocalCluster, *, workers: int, worker_bytes: int, devi
     config : LocalCluster
     workers : int
     worker_bytes : int
-        Memory of one worker according to the plan. A worker far beyond it is restarted rather than let the machine swap.
+        Memory of one worker according to the plan. A worker at twice that is restarted before the machine swaps.
     device : {"cpu", "cuda"}
         A worker with a GPU carries the resource `GPU` and has threads to read and write while the GPU works.
     """
@@ -51,7 +50,7 @@ def start_cluster(config: LocalCluster, *, workers: int, worker_bytes: int, devi
             threads_per_worker=3 if on_gpu else 1,
             processes=True,
             host="127.0.0.1",
-            memory_limit=2 * max(worker_bytes, WORKER_BYTES),
+            memory_limit=2 * worker_bytes,
             resources={"GPU": 1} if on_gpu else None,
             dashboard_address=_dashboard_address(config.dashboard),
             silence_logs=logging.ERROR,

@@ -15,12 +15,13 @@ from galprote.model.errors import ConfigError
 from galprote.pipeline.block import BlockSettings
 from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.graph import ChunkSummary, ModelReference, chunk_tasks
-from galprote.pipeline.layout import StoreLayout, store_layout
+from galprote.pipeline.layout import StoreLayout, all_product_files, store_layout
 from galprote.pipeline.masks import read_spatial_mask
 from galprote.pipeline.plan import CHUNKS_PER_WORKER, ChunkPlan
 from galprote.pipeline.preprocess import PreprocessSettings
 from galprote.pipeline.provenance import differences, provenance
 from galprote.pipeline.readers import open_cube
+from galprote.pipeline.readers.unpack import is_gzip
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.publish import publish_products
 
@@ -39,8 +40,6 @@ class GalaxyJob:
     settings : BlockSettings
     store : GalaxyStore
     layout : StoreLayout
-    finished : bool
-        Whether the products exist already, made with the very same input and settings.
     """
 
     galaxy: GalaxyConfig
@@ -51,7 +50,6 @@ class GalaxyJob:
     settings: BlockSettings
     store: GalaxyStore
     layout: StoreLayout
-    finished: bool
 
 
 def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset) -> BlockSettings:
@@ -78,7 +76,7 @@ def prepare_job(
     model: ModelReference,
     *,
     overwrite: bool,
-) -> GalaxyJob:
+) -> GalaxyJob | None:
     """Open and check a galaxy's input, and decide whether to begin, go on or skip.
 
     Parameters
@@ -93,6 +91,11 @@ def prepare_job(
     overwrite : bool
         Whether products made with other settings may be replaced.
 
+    Returns
+    -------
+    GalaxyJob or None
+        None if the products exist already, made with the very same input, settings and weights.
+
     Raises
     ------
     ConfigError
@@ -101,18 +104,26 @@ def prepare_job(
         If the cube cannot be used, or does not fit.
     """
     store = GalaxyStore(output, galaxy.name)
-    scratch = output / ".scratch"
-    cube = open_cube(cube_path, redshift=galaxy.redshift, rows=1, scratch=scratch)
+    if is_gzip(cube_path) and _unpacked_before(galaxy, cube_path, store, model):
+        return None
+    cube = open_cube(cube_path, redshift=galaxy.redshift, rows=1, scratch=store.scratch)
     shape = (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"])
     excluded = read_spatial_mask(galaxy.mask, shape[1:]) if galaxy.mask else None
-    record = provenance(galaxy, cube, cube_path, model.sha256)
+    record = provenance(galaxy, cube_path, cube.attrs["header_sha256"], model.sha256)
     finished, rows = _earlier_work(store, record, overwrite=overwrite)
+    if finished:
+        return None
     plan = make_plan(galaxy, shape, rows)
-    cube = open_cube(cube_path, redshift=galaxy.redshift, rows=plan.rows, scratch=scratch)
+    cube = open_cube(cube_path, redshift=galaxy.redshift, rows=plan.rows, scratch=store.scratch)
     layout = store_layout(galaxy, cube, record, model.metallicities, model.ages_gyr)
-    return GalaxyJob(
-        galaxy, cube_path, cube, plan, excluded, block_settings(galaxy, cube), store, layout, finished
-    )
+    return GalaxyJob(galaxy, cube_path, cube, plan, excluded, block_settings(galaxy, cube), store, layout)
+
+
+def _unpacked_before(galaxy: GalaxyConfig, cube_path: Path, store: GalaxyStore, model: ModelReference) -> bool:
+    """Whether the products of a compressed cube exist, by its size and date: to read its headers would take minutes."""
+    done = store.finished_provenance() or {}
+    headers = done.get("input", {}).get("header_sha256", "")
+    return bool(provenance(galaxy, cube_path, headers, model.sha256)["fingerprint"] == done.get("fingerprint"))
 
 
 def _earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool) -> tuple[bool, int | None]:
@@ -124,6 +135,9 @@ def _earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool
         raise ConfigError(_in_the_way(store.final, done, record))
     manifest = store.manifest()
     if manifest is None:
+        foreign = [name for name in all_product_files(store.name) if (store.folder / name).exists()]
+        if foreign and not overwrite:
+            raise ConfigError(_in_the_way(store.folder / foreign[0], {}, record))
         return False, None
     if manifest["provenance"].get("fingerprint") == record["fingerprint"]:
         return False, int(manifest["rows"])
@@ -134,7 +148,8 @@ def _earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool
 
 def _in_the_way(path: Path, old: dict[str, Any], new: dict[str, Any]) -> str:
     changed = "; ".join(differences(old, new)) or "it was made by another version of galprote"
-    return f"{path} exists, made with something else ({changed}); choose another output folder, or add --overwrite"
+    why = f"made with something else ({changed})" if old else "not made by this survey"
+    return f"{path} exists, {why}; choose another output folder, or add --overwrite"
 
 
 def compute_galaxy(
@@ -167,7 +182,8 @@ def compute_galaxy(
     """
     plan, store = job.plan, job.store
     manifest = store.manifest()
-    if manifest is None or manifest["provenance"]["fingerprint"] != job.layout.fingerprint:
+    begun = manifest is not None and store.store.is_dir()  # else killed before the store was there
+    if manifest is None or not begun or manifest["provenance"]["fingerprint"] != job.layout.fingerprint:
         store.begin(job.layout.provenance, plan.rows)
         store.create(job.layout.cubes, plan, job.layout.attributes)
     done = frozenset(store.finished_chunks(plan))
@@ -178,6 +194,7 @@ def compute_galaxy(
     fitted: int = client.submit(
         publish_products, store, plan, job.layout, job.galaxy.products, pure=False, key=f"publish-{store.name}"
     ).result()
+    store.remove_scratch()
     return fitted
 
 

@@ -1,15 +1,28 @@
 """What a run would do, from headers alone: galaxies, shapes, chunks, memory and products. Nothing is computed."""
 
+import gzip
 import hashlib
+import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from galprote.model.errors import ConfigError, GalproteError
+from galprote.model.errors import ConfigError, CubeError, GalproteError
 from galprote.model.grids import EDGES
 from galprote.model.predictor import resolve_device
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
+from galprote.pipeline.layout import product_files
 from galprote.pipeline.plan import ChunkPlan, plan_chunks
+from galprote.pipeline.provenance import mask_file
 from galprote.pipeline.readers import open_cube
+from galprote.pipeline.readers.axis import select_channels
+from galprote.pipeline.readers.fitsfile import Hdu, walk_hdus
+from galprote.pipeline.readers.generic import find_generic
+from galprote.pipeline.readers.muse import find_muse
+from galprote.pipeline.readers.opening import MODEL_WINDOW
+from galprote.pipeline.readers.parts import image_of
+from galprote.pipeline.readers.unpack import is_gzip
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.cluster import most_workers
 
@@ -33,7 +46,7 @@ def plan_survey(survey: SurveyConfig) -> list[PlannedGalaxy]:
 
 
 def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
-    products = product_files(galaxy)
+    products = product_files(galaxy.name, galaxy.products)
     source = str(mock_cube_path(survey, galaxy)) if galaxy.mock else str(galaxy.cube)
     store = GalaxyStore(survey.output, galaxy.name)
     state = "finished" if store.final.exists() else "begun" if store.partial.exists() else "new"
@@ -42,11 +55,7 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
             shape, channels = _mock_shape(galaxy), 0
             source += " (will be made)"
         else:
-            cube = open_cube(
-                find_cube(galaxy) if galaxy.cube else source, redshift=galaxy.redshift, scratch=survey.output / ".scratch"
-            )
-            shape = (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"])
-            channels = int(cube.attrs["channels_in_file"])
+            shape, channels = _cube_shape(find_cube(galaxy) if galaxy.cube else Path(source), galaxy.redshift)
         device = "cpu" if survey.model.device == "cpu" else resolve_device("auto")
         plan = galaxy_plan(survey, device, galaxy, shape, None)
     except GalproteError as error:
@@ -54,26 +63,38 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
     return PlannedGalaxy(galaxy.name, source, plan, channels, state, products)
 
 
+def _cube_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], int]:
+    """Channels to read, ny and nx, and the channels in the file; a compressed cube is not unpacked for that."""
+    if is_gzip(path):
+        return _packed_shape(path, redshift)
+    cube = open_cube(path, redshift=redshift)
+    return (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"]), int(cube.attrs["channels_in_file"])
+
+
+def _packed_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], int]:
+    """The same from the headers up to the first cube in a compressed file."""
+    hdus: list[Hdu] = []
+    try:
+        with gzip.open(path, "rb") as packed:
+            for hdu in walk_hdus(cast("BinaryIO", packed), path, math.inf):
+                hdus.append(hdu)
+                if hdu.image and len(hdu.image.shape) == 3:
+                    break
+    except (EOFError, zlib.error, OSError) as error:
+        raise CubeError(f"{path}: damaged or truncated gzip file ({error}): copy or download it again") from error
+    try:
+        parts = find_muse(hdus) or find_generic(path, hdus)
+        channels = select_channels(parts.axis, MODEL_WINDOW, redshift)
+    except CubeError as error:
+        raise CubeError(f"{path}: {error}") from error
+    size = image_of(parts.flux).shape
+    return (channels.wavelength.size, size[parts.axes[1]], size[parts.axes[2]]), parts.axis.wavelength.size
+
+
 def _mock_shape(galaxy: GalaxyConfig) -> tuple[int, int, int]:
     assert galaxy.mock is not None
     channels = int((EDGES[-1] - EDGES[0]) * (1 + galaxy.redshift) / 1.25) + 5
     return (channels, *galaxy.mock.shape)
-
-
-def product_files(galaxy: GalaxyConfig) -> tuple[str, ...]:
-    """Names of the files that a galaxy will have."""
-    wanted, name = galaxy.products, galaxy.name
-    cubes = {
-        "RESIDUAL": wanted.residual,
-        "CONTSUB": wanted.continuum_subtracted,
-        "GRID": wanted.light_grid,
-    }
-    files = [f"{name}.zarr"]
-    if wanted.fits:
-        files += [f"{name}_MAPS.fits", *(f"{name}_{label}.fits" for label, on in cubes.items() if on)]
-    if wanted.figure:
-        files.append(f"{name}_maps.png")
-    return tuple(files)
 
 
 def total_memory(plans: list[PlannedGalaxy]) -> int:
@@ -97,7 +118,7 @@ def missing_inputs(survey: SurveyConfig) -> list[str]:
                 find_cube(galaxy)
             except ConfigError as error:
                 problems.append(str(error))
-        if galaxy.mask is not None and not Path(galaxy.mask.partition("[")[0]).is_file():
+        if galaxy.mask is not None and not mask_file(galaxy.mask).is_file():
             problems.append(f"{galaxy.name}: no such mask: {galaxy.mask}")
     return problems
 

@@ -33,12 +33,12 @@ class LiveProgress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bars = Progress(
-            TextColumn("[bold]{task.fields[galaxy]}"),
+            TextColumn("{task.fields[galaxy]}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("spaxels  {task.fields[rate]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[outcome]}"),
+            TextColumn("{task.fields[outcome]}", markup=False),
             console=console,
         )
         self.tasks: dict[str, TaskID] = {}

@@ -1,4 +1,4 @@
-"""The last step of a galaxy: maps put together, FITS and figure made beside the store, then everything renamed at once."""
+"""The last step of a galaxy: maps put together, FITS and figure made beside the store, then everything renamed."""
 
 import warnings
 from pathlib import Path
@@ -8,7 +8,7 @@ import zarr
 
 from galprote.pipeline.config import ProductsConfig
 from galprote.pipeline.fits_export import export_fits
-from galprote.pipeline.layout import StoreLayout
+from galprote.pipeline.layout import StoreLayout, all_product_files
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.figure import draw_maps
@@ -34,10 +34,9 @@ def publish_products(store: GalaxyStore, plan: ChunkPlan, layout: StoreLayout, p
     if products.figure:
         files.append(store.partial / f"{store.name}_maps.png")
         draw_maps(store.store, files[-1])
-    for file in files:
-        file.replace(store.folder / file.name)
     ages = zarr.open_group(store.store, mode="r")["age_lw"]
     assert isinstance(ages, zarr.Array)
     fitted = int(np.isfinite(np.asarray(ages[...])).sum())
-    store.publish()
+    made = {store.final.name, *(file.name for file in files)}
+    store.publish(files, [name for name in all_product_files(store.name) if name not in made])
     return fitted

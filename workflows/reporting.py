@@ -1,10 +1,12 @@
 """Tables for the terminal: plans, results, truth against maps, evaluations."""
 
+import os
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from rich.markup import escape
 from rich.table import Table
 
 from galprote.pipeline.config import SurveyConfig
@@ -28,7 +30,7 @@ def results_table(results: list[GalaxyResult]) -> Table:
             str(result.spaxels or "-"),
             str(result.fitted) if result.outcome == "done" else "-",
             f"{result.seconds:.1f} s" if result.outcome == "done" else "-",
-            result.error,
+            escape(result.error),
         )
     return table
 
@@ -76,8 +78,8 @@ def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table |
             f"{chunks.peak_bytes / GIB:.2f} GiB",
         )
     parts: list[Table | str] = [table]
-    parts += [f"[red]cannot run[/] {item.problem}" for item in plans if item.problem]
-    parts.append(f"Output: {survey.output}")
+    parts += [f"[red]cannot run[/] {escape(item.problem)}" for item in plans if item.problem]
+    parts.append(f"Output: {escape(os.path.normpath(survey.output))}")
     products = plans[0].products
     parts.append(f"Products of each galaxy, such as {plans[0].name}: {', '.join(products)}")
     parts.append(f"Memory budget: {int(survey.chunks.memory) / GIB:.1f} GiB for all processes together")
@@ -87,7 +89,7 @@ def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table |
 def plan_dict(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> dict[str, Any]:
     """The same as plain data."""
     return {
-        "output": str(survey.output),
+        "output": os.path.normpath(survey.output),
         "memory_bytes": int(survey.chunks.memory),
         "galaxies": [asdict(item) for item in plans],
     }

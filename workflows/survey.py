@@ -16,8 +16,9 @@ from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.predictor import resolve_device
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.graph import ChunkSummary, ModelReference
-from galprote.pipeline.mock import make_mock
-from galprote.pipeline.store import write_text
+from galprote.pipeline.mock import make_mock, truth_path
+from galprote.pipeline.plan import CHUNKS_PER_WORKER, WORKER_BYTES
+from galprote.pipeline.store import GalaxyStore, write_text
 from galprote.workflows.cluster import has_gpu_workers, start_cluster
 from galprote.workflows.galaxy import GalaxyJob, compute_galaxy, prepare_job
 from galprote.workflows.planning import galaxy_plan, missing_inputs, mock_cube_path
@@ -89,7 +90,10 @@ def run_survey(survey: SurveyConfig, progress: RunProgress, *, overwrite: bool =
     if problems:
         raise ConfigError("\n".join(problems))
     model = model_reference(survey)
-    survey.output.mkdir(parents=True, exist_ok=True)
+    try:
+        survey.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output = {survey.output}: cannot be made: {error.strerror}") from error
     jobs, results = _prepare(survey, model, progress, overwrite=overwrite)
     if jobs:
         with _cluster(survey, jobs, model) as client:
@@ -115,7 +119,7 @@ def _prepare(
     for galaxy in survey.galaxies:
         name = galaxy.name
         try:
-            cube = _input_cube(survey, galaxy, progress)
+            cube = _input_cube(survey, galaxy, model, progress)
             job = prepare_job(
                 galaxy,
                 cube,
@@ -126,12 +130,11 @@ def _prepare(
             )
         except ConfigError as error:
             in_the_way.append(str(error))
-        except (GalproteError, OSError) as error:
+        except Exception as error:
             results[name] = _failure(name, error, progress)
         else:
-            if job.finished:
-                results[name] = GalaxyResult(name, "skipped", spaxels=job.plan.ny * job.plan.nx)
-                progress.finish(name, "done already, with the same input, settings and weights")
+            if job is None:
+                results[name] = _skipped(GalaxyStore(survey.output, name), progress)
             else:
                 jobs.append(job)
     if in_the_way:
@@ -139,23 +142,33 @@ def _prepare(
     return jobs, results
 
 
-def _input_cube(survey: SurveyConfig, galaxy: GalaxyConfig, progress: RunProgress) -> Path:
-    """The galaxy's cube; a synthetic one is made if it is not there."""
+def _skipped(store: GalaxyStore, progress: RunProgress) -> GalaxyResult:
+    store.sweep()
+    progress.finish(store.name, "done already, with the same input, settings and weights")
+    return GalaxyResult(store.name, "skipped", spaxels=store.finished_spaxels())
+
+
+def _input_cube(survey: SurveyConfig, galaxy: GalaxyConfig, model: ModelReference, progress: RunProgress) -> Path:
+    """The galaxy's cube; a synthetic one is made unless it is there, made with the same checkpoint's templates."""
     if galaxy.mock is None:
         return find_cube(galaxy)
     path = mock_cube_path(survey, galaxy)
-    if not path.is_file():
+    made_with = path.with_suffix(".checkpoint")
+    there = path.is_file() and truth_path(path).is_file() and made_with.is_file()
+    if not there or made_with.read_text(encoding="utf-8") != model.sha256:
         progress.message(f"{galaxy.name}: making a synthetic cube, {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
+        made_with.unlink(missing_ok=True)
         make_mock(galaxy.mock, path, load_checkpoint(survey.model.checkpoint).decoder)
+        write_text(made_with, model.sha256)
     return path
 
 
 def _cluster(survey: SurveyConfig, jobs: list[GalaxyJob], model: ModelReference) -> Any:
     """Workers for all the galaxies: as many as the one that needs most memory allows."""
     workers = min(job.plan.workers for job in jobs)
-    most = max(job.plan.chunk_bytes for job in jobs)
-    return start_cluster(survey.cluster, workers=workers, worker_bytes=2 * most, device=model.device)
+    worker_bytes = WORKER_BYTES + CHUNKS_PER_WORKER * max(job.plan.chunk_bytes for job in jobs)
+    return start_cluster(survey.cluster, workers=workers, worker_bytes=worker_bytes, device=model.device)
 
 
 def _attempt(name: str, compute: Callable[[], GalaxyResult], progress: RunProgress) -> GalaxyResult:

@@ -1,0 +1,81 @@
+"""A training YAML (`configs/train/*.yaml`) -> a frozen, validated TrainingConfig."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from galprote.model.errors import ConfigError
+from galprote.model.losses import LossConfig
+from galprote.model.synthesis import NoiseConfig
+from galprote.model.transformer import ModelConfig
+
+
+class LibraryConfig(BaseModel):
+    """Where the template library is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path
+    fwhm: float | None = Field(default=None, gt=0)
+    """Resolution in Angstrom, when the files do not tell."""
+
+
+class TrainingConfig(BaseModel):
+    """A training run (`configs/train/*.yaml`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    library: LibraryConfig
+    output: Path
+    """Folder for the resumable state, the log and the checkpoint."""
+    seed: int = 1
+    model: ModelConfig = ModelConfig()
+    noise: NoiseConfig = NoiseConfig()
+    loss: LossConfig = LossConfig()
+    steps: int = Field(default=6000, ge=1)
+    batch: int = Field(default=512, ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: int = Field(default=200, ge=0)
+    """Steps over which the learning rate rises; it then falls along a cosine to a hundredth."""
+    weight_decay: float = 0.01
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the running average of the weights, which is what is kept."""
+    validate_every: int = Field(default=500, ge=1)
+    validation_spectra: int = Field(default=4096, ge=64)
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many validations without a smaller error of the grid (paper: 3 epochs); null: never."""
+    bfloat16: bool = True
+    """Mixed precision."""
+
+
+def read_training_config(path: Path, *, library: Path | None = None, output: Path | None = None) -> TrainingConfig:
+    """Read a training YAML; relative paths in it are relative to the file.
+
+    Parameters
+    ----------
+    path : Path
+    library, output : Path, optional
+        Replace the file's.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, what was found and what was expected.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+        config = TrainingConfig.model_validate(raw)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except ValidationError as error:
+        problems = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
+        raise ConfigError("\n".join(problems)) from error
+    return config.model_copy(
+        update={
+            "library": config.library.model_copy(update={"path": library or path.parent / config.library.path}),
+            "output": output or path.parent / config.output,
+        }
+    )

@@ -1,0 +1,157 @@
+"""Small surveys for the end-to-end tests: a checkpoint with random weights, cubes of template spectra, YAML files."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import yaml
+from distributed import Client, LocalCluster
+from numpy.typing import NDArray
+
+from galprote.model.checkpoint import save_checkpoint
+from galprote.model.decoder import FINE_EDGES
+from galprote.model.transformer import GalProTE, ModelConfig
+from galprote.pipeline.config import find_cube, read_survey
+from galprote.pipeline.graph import ModelReference
+from galprote.workflows.galaxy import GalaxyJob, prepare_job
+from galprote.workflows.planning import galaxy_plan
+from galprote.workflows.survey import GalaxyResult, model_reference, run_survey
+from tests import cubes
+from tests.libraries import synthetic_decoder
+
+REDSHIFT = 0.005
+FIRST_CHANNEL, CHANNELS = 4766.0, 1902
+#: What `galprote-pipeline` is, whichever folder the tests are run from.
+COMMAND = str(Path(sys.executable).with_name("galprote-pipeline"))
+
+Array = NDArray[Any]
+
+
+def write_checkpoint(path: Path) -> Path:
+    """Write a checkpoint whose answers mean nothing, but differ from spectrum to spectrum: 6 MB, a second."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = GalProTE(ModelConfig(channels=2, projection_rank=8))
+    with torch.no_grad():  # sharper than new weights are, so that maps and status bits vary
+        for name, weights in model.named_parameters():
+            if name.endswith("weight") and weights.ndim > 1:
+                weights.mul_(2.0)
+    save_checkpoint(path, model, synthetic_decoder(), {"training": {}, "metrics": {}})
+    return path
+
+
+def spectra(n: int, *, seed: int = 1, snr: float = 40.0) -> tuple[Array, Array]:
+    """Flux (median around 1000) and variance of `n` spectra, (channels, n) float32."""
+    rng = np.random.default_rng(seed)
+    decoder = synthetic_decoder()
+    pure = 8  # so many different populations; brightness and noise differ from spaxel to spaxel
+    grid = torch.from_numpy(rng.dirichlet(np.full(636, 0.01), pure).astype(np.float32)).reshape(pure, 12, 53)
+    av = torch.from_numpy(rng.uniform(0, 1.5, pure).astype(np.float32))
+    fine = decoder.fine_spectra(grid, av).numpy()
+    observed = FIRST_CHANNEL + 1.25 * np.arange(CHANNELS)
+    centres = (FINE_EDGES[1:] + FINE_EDGES[:-1]) / 2 * (1 + REDSHIFT)
+    native = np.stack([np.interp(observed, centres, row) for row in fine], axis=1)
+    flux = native[:, rng.integers(0, pure, n)] * 10 ** rng.uniform(2.7, 3.3, n)
+    variance = np.broadcast_to((flux.mean(axis=0) / snr) ** 2, flux.shape)
+    flux += np.sqrt(variance) * rng.standard_normal(flux.shape)
+    return flux.astype(np.float32), variance.astype(np.float32)
+
+
+def write_cube(
+    path: Path, shape: tuple[int, int] = (12, 6), *, seed: int = 1, empty_rows: slice = slice(0), faint: int = 0
+) -> Path:
+    """Write a cube in MUSE's layout: template spectra, a NaN corner, `empty_rows`, and `faint` noisy first columns."""
+    ny, nx = shape
+    flux, variance = (values.reshape(CHANNELS, ny, nx) for values in spectra(ny * nx, seed=seed))
+    flux[:, empty_rows], variance[:, empty_rows] = np.nan, np.nan
+    flux[:, -1, -2:], variance[:, -1, -2:] = np.nan, np.nan
+    variance[:, :, :faint] *= 400.0
+    variance[700:702, ny // 2, nx // 2] = (0.0, -4.0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return cubes.write_muse_cube(path, flux, variance, cubes.muse_cards(FIRST_CHANNEL))
+
+
+def write_survey(folder: Path, galaxies: list[dict[str, Any]], checkpoint: Path, **sections: Any) -> Path:
+    """Write a survey's YAML: a local cluster of one worker without a dashboard, if not said otherwise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    survey = {
+        "output": "out",
+        "defaults": {"redshift": REDSHIFT, "foreground": {"ebv": 0.02}},
+        "galaxies": galaxies,
+        "model": {"checkpoint": str(checkpoint), "device": "cpu"},
+        "cluster": {"workers": 1, "dashboard": None},
+    } | sections
+    path = folder / "survey.yaml"
+    path.write_text(yaml.safe_dump(survey))
+    return path
+
+
+class Recorder:
+    """A progress display that only remembers."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, tuple[int, int]] = {}
+        self.chunks: dict[str, int] = {}
+        self.outcomes: dict[str, str] = {}
+        self.messages: list[str] = []
+
+    def start(self, name: str, spaxels: int, done: int) -> None:
+        self.started[name] = (spaxels, done)
+
+    def advance(self, name: str, spaxels: int, fitted: int) -> None:
+        self.chunks[name] = self.chunks.get(name, 0) + 1
+
+    def finish(self, name: str, outcome: str) -> None:
+        self.outcomes[name] = outcome
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+@contextmanager
+def threads(**_: Any) -> Iterator[Client]:
+    """A Dask cluster in this process: starts in a fraction of a second."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def run_here(
+    survey: Path,
+    *,
+    overwrite: bool = False,
+    progress: Recorder | None = None,
+    cluster: Callable[..., AbstractContextManager[Client]] = threads,
+) -> list[GalaxyResult]:
+    """Run a survey with Dask workers that are threads of this process."""
+    with mock.patch("galprote.workflows.survey.start_cluster", lambda _, **settings: cluster(**settings)):
+        return run_survey(read_survey(survey), progress or Recorder(), overwrite=overwrite)
+
+
+def first_job(survey: Path) -> tuple[GalaxyJob, ModelReference]:
+    """The first galaxy of a survey, opened and checked but not begun."""
+    config = read_survey(survey)
+    galaxy, model = config.galaxies[0], model_reference(config)
+    make_plan = partial(galaxy_plan, config, model.device)
+    config.output.mkdir(exist_ok=True)
+    job = prepare_job(galaxy, find_cube(galaxy), config.output, make_plan, model, overwrite=False)
+    assert job is not None
+    return job, model
+
+
+def tree(folder: Path, *, without: tuple[str, ...] = ("summary.json",)) -> dict[str, str]:
+    """Hashes of all files under a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in without
+    }

@@ -1,0 +1,161 @@
+"""Training: the loss, resuming, reproducibility, and that it learns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from galprote.model.checkpoint import load_checkpoint
+from galprote.model.errors import ConfigError, LibraryError
+from galprote.model.losses import LossConfig, loss_terms, marginal_correlation, total_loss
+from galprote.model.synthesis import NoiseConfig
+from galprote.model.training import Trainer
+from galprote.model.training_config import LibraryConfig, TrainingConfig, read_training_config
+from galprote.model.transformer import GalProTE, ModelConfig, Prediction
+from tests.libraries import fine_wavelength, synthetic_flux
+
+SMALL = ModelConfig(channels=2, projection_rank=8)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic templates as a library file, continued beyond the decoder's range."""
+    path = tmp_path_factory.mktemp("library") / "synthetic.npz"
+    inner, flux = fine_wavelength(), synthetic_flux()
+    wave = np.arange(4600.0, 7260.0, 0.9)
+    wide = np.stack([np.interp(wave, inner, row) for row in flux.reshape(-1, flux.shape[-1])])
+    from galprote.model.grids import AGES_GYR, METALLICITIES
+
+    np.savez(path, flux=wide.reshape(12, 53, -1), wave=wave, age=AGES_GYR, metallicity=METALLICITIES)
+    return path
+
+
+def config(library: Path, output: Path, **changes: object) -> TrainingConfig:
+    values: dict[str, object] = {
+        "library": LibraryConfig(path=library),
+        "output": output,
+        "model": SMALL,
+        "noise": NoiseConfig(gap_fraction=0.3),
+        "steps": 4,
+        "batch": 16,
+        "warmup": 2,
+        "validate_every": 2,
+        "validation_spectra": 64,
+        "bfloat16": False,
+    }
+    return TrainingConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path).model.state_dict()
+
+
+def test_resumed_equals_uninterrupted(library: Path, tmp_path: Path) -> None:
+    whole = Trainer(config(library, tmp_path / "whole")).run()
+    stopped = Trainer(config(library, tmp_path / "stopped"))
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        stopped.run(stop)
+    resumed = Trainer(config(library, tmp_path / "stopped"))
+    path = resumed.run()
+    assert resumed.step == 4
+    one, two = weights(whole), weights(path)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert whole.read_bytes() == path.read_bytes()
+
+
+def test_a_state_of_another_configuration_is_refused(library: Path, tmp_path: Path) -> None:
+    Trainer(config(library, tmp_path, steps=2)).run()
+    with pytest.raises(ConfigError, match="another training configuration"):
+        Trainer(config(library, tmp_path, steps=2, seed=9)).run()
+
+
+def test_training_learns(library: Path, tmp_path: Path) -> None:
+    quiet = NoiseConfig(levels=(0.01,), patches=(0, 0))
+    trainer = Trainer(config(library, tmp_path, steps=60, batch=64, ema=0.9, noise=quiet, learning_rate=3e-3, warmup=5))
+    before = trainer.validate()
+    for batch, _ in zip(trainer.stream.stream(64), range(60), strict=False):
+        trainer.train_step(batch)
+    after = trainer.validate()
+    for name in ("log_age_rms", "av_rms"):
+        assert after[name] < 0.8 * before[name]
+
+
+def test_early_stopping_counts_validations_without_gain(library: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config(library, tmp_path, patience=3))
+    for error in (1.0, 0.9, 0.95, 0.92, 0.91):
+        assert not trainer._stalled()
+        trainer._watch(error)
+    assert trainer._stalled()
+
+
+def test_the_checkpoint_tells_where_it_comes_from(library: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(Trainer(config(library, tmp_path, steps=2)).run())
+    training = checkpoint.metadata["training"]
+    assert training["config"]["library"]["path"] == library.name
+    assert len(training["library_sha256"]) == 64
+    assert training["spectra"] == 32
+    assert "output" not in training["config"]
+    assert checkpoint.metadata["metrics"]["validation"]["log_age_rms"] > 0
+
+
+def test_the_right_answer_has_no_loss_but_its_entropy() -> None:
+    grid = torch.zeros(3, 12, 53)
+    grid[:, 4, 20] = 1.0
+    av = torch.tensor([0.0, 0.7, 1.5])
+    classes = (av * 10).round().long()
+    right = Prediction(50 * grid.flatten(1), 50 * torch.nn.functional.one_hot(classes, 16).float())
+    model = GalProTE(SMALL)
+    axes = torch.linspace(7, 10, 53), torch.linspace(-2, 0.4, 12)
+    terms = loss_terms(model, right, grid, av, *axes)
+    assert set(terms) == set(LossConfig.model_fields)
+    assert all(abs(float(term.detach())) < 1e-5 for term in terms.values())
+    wrong = Prediction(50 * grid.flatten(1).roll(60, 1), right.av_logits.roll(3, 1))
+    worse = loss_terms(model, wrong, grid, av, *axes)
+    assert all(worse[name] > 1e-3 for name in worse)
+    alone = total_loss(worse, LossConfig(**dict.fromkeys(LossConfig.model_fields, 0.0) | {"moments": 2.0}))
+    assert float(alone) == pytest.approx(2 * float(worse["moments"]))
+
+
+def test_correlation_of_marginals() -> None:
+    grid = torch.rand(4, 12, 53)
+    torch.testing.assert_close(marginal_correlation(grid, 3 * grid, 1), torch.ones(4))
+    assert (marginal_correlation(grid, 1 - grid, 2) < -0.999).all()
+
+
+def test_the_model_must_fit_the_library(library: Path, tmp_path: Path) -> None:
+    wrong = SMALL.model_copy(update={"n_age": 50})
+    with pytest.raises(LibraryError, match=r"12 metallicities x 53 ages, but the model has 12 x 50"):
+        Trainer(config(library, tmp_path, model=wrong))
+
+
+def test_the_shipped_recipe_is_read_and_paths_are_relative_to_it() -> None:
+    path = Path(__file__).parents[1] / "configs" / "train" / "paper.yaml"
+    recipe = read_training_config(path)
+    assert recipe.model.kernels == (11, 21, 31, 61)
+    assert recipe.noise.levels == (0.0, 0.02, 0.04)
+    assert recipe.output == path.parent / "../../runs/paper"
+    assert read_training_config(path, library=Path("x.npz")).library.path == Path("x.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stepps": 3}, r"stepps: Extra inputs"),
+        ({"steps": -1}, r"steps: .*\(found -1\)"),
+        ({"model": {"pool": 7}}, "model"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_told(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    raw = {"library": {"path": "x"}, "output": "y"} | change
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=message):
+        read_training_config(tmp_path / "train.yaml")
