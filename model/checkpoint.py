@@ -140,8 +140,10 @@ def _assemble(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) 
         decoder = Decoder(
             np.array(metadata["ages_gyr"]),
             np.array(metadata["metallicities"]),
-            *(tensors.pop(f"decoder.{name}") for name in ("coefficients", "components", "median_flux")),
-            library=metadata["library"],
+            tensors.pop("decoder.coefficients"),
+            tensors.pop("decoder.components"),
+            tensors.pop("decoder.median_flux"),
+            metadata["library"],
         )
         state = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
         model.load_state_dict({k: v.long() if k.endswith("num_batches_tracked") else v for k, v in state.items()})

@@ -48,8 +48,8 @@ def evaluate_suites(predictor: Predictor, suite: str = "all", *, limit: int | No
 def paper_suite(predictor: Predictor, limit: int | None = None) -> dict[str, Any]:
     """The paper's protocol: its 111,936 spectra with noise of 0, 2 and 4 %, and 15 to 25 patches in each.
 
-    `spectral_mse_percent` is 100 times the mean squared difference between the spectrum as seen and the fitted one, both
-    of median one (section 4.2.1); `point_to_point_percent` is that of all single samples (section 4.2.2);
+    `spectral_mse_percent` is 100 times the mean squared difference between the spectrum as seen and the fitted one,
+    both of median one (section 4.2.1); `point_to_point_percent` is that of all single samples (4.2.2);
     `clean_mse_percent` is against the spectrum before noise and patches.
     """
     decoder = predictor.checkpoint.decoder

@@ -60,7 +60,9 @@ def read_library(path: str | Path, *, fwhm: float | None = None) -> TemplateLibr
         if {"templates", "lam", "ages", "metals"} <= set(arrays):
             return _from_ppxf({name: arrays[name] for name in arrays.files if name != "masses"}, fwhm, path)
         found = sorted(arrays)
-    raise LibraryError(f"{path}: arrays {found}; expected flux, wave, age, metallicity, or pPXF's templates, lam, ages, metals")
+    raise LibraryError(
+        f"{path}: arrays {found}; expected flux, wave, age, metallicity, or pPXF's templates, lam, ages, metals"
+    )
 
 
 def _from_ppxf(arrays: dict[str, NDArray[np.floating]], fwhm: float | None, path: Path) -> TemplateLibrary:
@@ -92,7 +94,9 @@ def _read_folder(folder: Path, fwhm: float | None) -> TemplateLibrary:
     if not files:
         raise LibraryError(f"{folder}: no file named like Ech1.30Zp0.06T00.0300_iTp0.00_baseFe.fits")
     if len(families) > 1:
-        raise LibraryError(f"{folder}: several libraries or IMFs in one folder ({', '.join(sorted(families))}); keep one")
+        raise LibraryError(
+            f"{folder}: several libraries or IMFs in one folder ({', '.join(sorted(families))}); keep one"
+        )
     metallicities = np.array(sorted({z for z, _ in files}))
     ages = np.array(sorted({age for _, age in files}))
     holes = [(z, age) for z in metallicities for age in ages if (z, age) not in files]
@@ -112,6 +116,8 @@ def _read_folder(folder: Path, fwhm: float | None) -> TemplateLibrary:
     if len(axes) > 1:
         raise LibraryError(f"{folder}: the files have {len(axes)} different wavelength axes; expected one")
     start, step, pixel, size = axes.pop()
-    wavelength = start + step * (np.arange(size) + 1.0 - pixel)
-    flux = np.stack(spectra).reshape(len(metallicities), len(ages), size)
-    return TemplateLibrary(flux, wavelength, ages, metallicities, fwhm or MILES_FWHM, families.pop() + "_" + folder.name)
+    wavelength: NDArray[np.float64] = start + step * (np.arange(size, dtype=np.float64) + 1.0 - pixel)
+    flux: NDArray[np.float64] = np.stack(spectra).reshape(len(metallicities), len(ages), size)
+    return TemplateLibrary(
+        flux, wavelength, ages, metallicities, fwhm or MILES_FWHM, families.pop() + "_" + folder.name
+    )

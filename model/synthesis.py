@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -79,13 +80,14 @@ def smoothed_templates_matrix(decoder: Decoder) -> Tensor:
     """
     n_z, n_age = decoder.shape
 
-    def blur(size: int) -> np.ndarray:
+    def blur(size: int) -> NDArray[np.float64]:
         side = np.exp(-0.5 / 0.7**2)
         matrix = np.eye(size)
         for step in (-1, 1):
             target = np.clip(np.arange(size) + step, 0, size - 1)
             np.add.at(matrix, (np.arange(size), target), side)
-        return matrix / (1 + 2 * side)
+        blurred: NDArray[np.float64] = matrix / (1 + 2 * side)
+        return blurred
 
     metallicity = decoder.metallicities
     prior = np.interp(metallicity, [metallicity[0], metallicity[-1]], [0.7, 1.4])
@@ -164,7 +166,8 @@ class Synthesizer:
         sparse = torch.zeros(len(members), len(self._templates), device=self.device)
         sparse.scatter_add_(1, members, weights)
         grid = sparse @ self._spread
-        return (grid / grid.sum(dim=1, keepdim=True)).unflatten(1, self.decoder.shape)
+        grids: Tensor = (grid / grid.sum(dim=1, keepdim=True)).unflatten(1, self.decoder.shape)
+        return grids
 
     # --- what is seen: spectra and noise ---
 

@@ -123,7 +123,8 @@ def match_to_muse(library: TemplateLibrary) -> NDArray[np.float64]:
     cumulative = spline.antiderivative()(edges)
     smooth = (broaden @ (np.diff(cumulative, axis=1) / step).T).T[:, pad:-pad]
     fine = smooth.reshape(len(flux), -1, 2).mean(axis=2)
-    return fine.reshape(*library.flux.shape[:2], -1)
+    result: NDArray[np.float64] = fine.reshape(*library.flux.shape[:2], -1)
+    return result
 
 
 def verified_decoder(library: TemplateLibrary) -> Decoder:

@@ -232,11 +232,11 @@ class Trainer:
         with torch.no_grad():
             for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
-            for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
-                if kept.is_floating_point():
-                    kept.lerp_(new, 1 - decay)
+            for average, buffer in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                if average.is_floating_point():
+                    average.lerp_(buffer, 1 - decay)
                 else:
-                    kept.copy_(new)
+                    average.copy_(buffer)
 
     def _watch(self, grid_error: float) -> None:
         self.stale = 0 if grid_error < self.best else self.stale + 1

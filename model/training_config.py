@@ -71,7 +71,9 @@ def read_training_config(path: Path, *, library: Path | None = None, output: Pat
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     except ValidationError as error:
-        problems = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
+        problems = [
+            f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()
+        ]
         raise ConfigError("\n".join(problems)) from error
     return config.model_copy(
         update={

@@ -75,8 +75,8 @@ def softmax_attention(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
 class _SeriesAttention(torch.autograd.Function):
     """Equation 3 as a ratio of power series in a = q / sqrt(L), with its gradient.
 
-    context(a) = U(a) / D(a),  U(a) = sum_p M_p a^p / p!,  M_p = sum_j k_j^p v_j,  and D alike with v = 1. Written out, so
-    that no power of a spectrum is kept between the forward and the backward pass.
+    context(a) = U(a) / D(a),  U(a) = sum_p M_p a^p / p!,  M_p = sum_j k_j^p v_j,  and D alike with v = 1. Written out,
+    so that no power of a spectrum is kept between the forward and the backward pass.
     """
 
     @staticmethod
@@ -127,7 +127,9 @@ def series_attention(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
 
     Exact to single precision while |a k| <= `SERIES_BOUND`.
     """
-    context_BL: Tensor = _SeriesAttention.apply(q_BL / math.sqrt(q_BL.shape[1]), k_BL, v_BL)
+    context_BL: Tensor = _SeriesAttention.apply(  # type: ignore[no-untyped-call]
+        q_BL / math.sqrt(q_BL.shape[1]), k_BL, v_BL
+    )
     return context_BL
 
 
@@ -151,7 +153,7 @@ def attend(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
 class SelfAttention(nn.Module):
     """Section 3.4.1: linear maps of the spectrum, layer-normalised, and equation 3.
 
-    Training uses the series for every spectrum and keeps `excess`, the mean square by which scores came near the series'
+    Training uses the series for every spectrum and keeps `excess`, the mean square by which scores came near its
     bound: the loss holds it down, so that the exact form is hardly ever wanted afterwards.
     """
 
@@ -239,7 +241,8 @@ class GalProTE(nn.Module):
 
     def score_excess(self) -> Tensor:
         """How far the last training batch went beyond the attention's series, all blocks together."""
-        return torch.stack([block.attention.excess for block in self.blocks]).sum()
+        attentions = [module for module in self.modules() if isinstance(module, SelfAttention)]
+        return torch.stack([attention.excess for attention in attentions]).sum()
 
     def clip_grid(self, grid_BG: Tensor) -> Tensor:
         """Section 3.4.3: drop weights under 5 % of the largest and normalise the rest to a sum of one."""

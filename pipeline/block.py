@@ -171,7 +171,7 @@ def native_continuum(
 
 
 def residual_statistics(batch: SpectraBatch, model: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rms of observed minus model over the samples that carry observed flux, relative to the median flux: (k,) float32."""
+    """Rms of observed minus model over the samples with observed flux, relative to the median flux: (k,) float32."""
     scaled = batch.rebinned / batch.flux[batch.fitted][:, None]
     squared = np.where(batch.used, (scaled - model) ** 2, 0.0)
     count = np.maximum(batch.used.sum(axis=1), 1)
@@ -245,5 +245,10 @@ def populations_of(fitted: FittedBlock) -> Populations:
     model_flux = fitted.model * batch.flux[batch.fitted][:, None]
     assert model_flux.shape[1] == len(WAVELENGTH)
     return Populations(
-        place(fitted.log_age), place(fitted.metallicity), place(fitted.av), place(fitted.grid), place(model_flux), status
+        place(fitted.log_age),
+        place(fitted.metallicity),
+        place(fitted.av),
+        place(fitted.grid),
+        place(model_flux),
+        status,
     )

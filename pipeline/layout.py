@@ -1,13 +1,14 @@
 """What a galaxy's store looks like: cubes, coordinates and attributes. Pure description, nothing is written here."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from astropy.io import fits
-from astropy.wcs import WCS
+from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
 from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
@@ -130,7 +131,7 @@ def _cubes(galaxy: GalaxyConfig, unit: str, channels: int, grid: tuple[int, int]
     wanted = galaxy.products
     cubes = []
     if wanted.residual:
-        about = "observed minus model, dereddened for foreground dust, on the model's rest-frame samples"
+        about = "observed minus model, foreground dust removed, rest frame"
         cubes.append(CubeArray("residual", ("wavelength",), (N_WAVELENGTH,), {"units": unit, "long_name": about}))
     if wanted.continuum_subtracted:
         about = "observed minus model, as observed, on the cube's channels"
@@ -150,7 +151,9 @@ def _sky_coordinates(wcs_header: str, ny: int, nx: int) -> dict[str, Coordinate]
     """Right ascension and declination of every spaxel's centre, ICRS degrees; nothing without a WCS."""
     if not wcs_header:
         return {}
-    wcs = WCS(fits.Header.fromstring(wcs_header))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)  # says how it mends dates, which the sky does not need
+        wcs = WCS(fits.Header.fromstring(wcs_header))
     y, x = np.mgrid[:ny, :nx]
     sky = wcs.pixel_to_world(x, y).icrs
     return {

@@ -1,8 +1,9 @@
 """From a cube's native spectra to what the model sees; plain arrays in, plain arrays out (paper, section 4.3).
 
-In this order: foreground dust removed at observed wavelengths; wavelengths to the rest frame; flux-conserving rebinning to
-the model's 948 samples; gaps filled; bright lines and sky residuals replaced by a running median; emission bands removed;
-division by the median flux. Flux densities stay per Angstrom of the observed frame: multiply by 1 + z for the rest frame.
+In this order: foreground dust removed at observed wavelengths; wavelengths to the rest frame; flux-conserving
+rebinning to the model's 948 samples; gaps filled; bright lines and sky residuals replaced by a running median; emission
+bands removed; division by the median flux. Flux densities stay per Angstrom of the observed frame: multiply by 1 + z
+for the rest frame.
 """
 
 from dataclasses import dataclass
@@ -225,7 +226,7 @@ def rebin_to_rest(
 
 @lru_cache(maxsize=8)
 def _matrices(settings: PreprocessSettings) -> tuple[csr_array, csr_array, csr_array]:
-    """Dereddening and rebinning in one matrix; the same with every factor squared, for variances; and rebinning alone."""
+    """Dereddening and rebinning in one matrix; the same with factors squared, for variances; and rebinning alone."""
     wavelength = np.array(settings.wavelength)
     rebin = rebin_matrix(edges_of(wavelength), EDGES * (1 + settings.redshift))
     deredden = 10 ** (0.4 * foreground_extinction(settings))
@@ -283,7 +284,8 @@ def running_median(values: NDArray[np.float32], window: int) -> NDArray[np.float
 
 def _near_sky_line(redshift: float) -> NDArray[np.bool_]:
     observed = WAVELENGTH * (1 + redshift)
-    return np.abs(observed[:, None] - np.array(SKY_LINES)).min(axis=1) <= SKY_HALF_WIDTH
+    near: NDArray[np.bool_] = np.abs(observed[:, None] - np.array(SKY_LINES)).min(axis=1) <= SKY_HALF_WIDTH
+    return near
 
 
 @dataclass(frozen=True)
@@ -295,9 +297,10 @@ class _Measures:
 
 def _measure(rest: NDArray[np.float32], variance: NDArray[np.float32]) -> _Measures:
     """Median flux, median signal-to-noise and share of missing samples, over the kept samples."""
-    kept, noise = rest[:, KEPT], np.sqrt(variance[:, KEPT])
+    kept: NDArray[np.float32] = rest[:, KEPT]
+    noise: NDArray[np.float32] = np.sqrt(variance[:, KEPT])
     filled = np.isnan(kept).mean(axis=1, dtype=np.float32)
-    return _Measures(_nanmedian(kept), _nanmedian(kept / noise), filled)
+    return _Measures(_nanmedian(kept), _nanmedian(np.divide(kept, noise, dtype=np.float32)), filled)
 
 
 def _nanmedian(values: NDArray[np.float32]) -> NDArray[np.float32]:

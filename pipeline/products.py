@@ -1,4 +1,4 @@
-"""The maps that galprote makes: names, FITS extensions (as PHANGS names them), units and meaning. The one list of them."""
+"""The one list of the maps that galprote makes: names, FITS extensions (as PHANGS names them), units and meaning."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -37,7 +37,9 @@ MAPS: Final = (
     MapProduct("ebv_stars", "EBV_STARS", "mag", "float32", "reddening E(B-V) of the stars, A_V / 3.1"),
     MapProduct("flux", "FLUX", CUBE_UNIT, "float32", "median flux density in 4750-7100 A rest frame, dereddened"),
     MapProduct("snr", "SNR", "", "float32", "median signal-to-noise ratio per 2.48 A sample"),
-    MapProduct("residual_rms", "RESIDUAL_RMS", "", "float32", "rms of observed minus model, relative to the median flux"),
+    MapProduct(
+        "residual_rms", "RESIDUAL_RMS", "", "float32", "rms of observed minus model, relative to the median flux"
+    ),
     MapProduct("filled_fraction", "FILLED_FRACTION", "", "float32", "share of the model's samples without data"),
     MapProduct("replaced_samples", "REPLACED_SAMPLES", "", "int16", "samples replaced by the line filter"),
     MapProduct("status", "STATUS", "", "uint16", "flag bits; 0: good"),

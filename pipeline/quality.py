@@ -33,9 +33,7 @@ class Status(IntFlag):
 
 
 #: Reasons for which a spaxel has no values.
-NOT_FITTED = (
-    Status.NO_DATA | Status.EXCLUDED | Status.LOW_SNR | Status.NOT_POSITIVE | Status.INCOMPLETE | Status.FAILED
-)
+NOT_FITTED = Status.NO_DATA | Status.EXCLUDED | Status.LOW_SNR | Status.NOT_POSITIVE | Status.INCOMPLETE | Status.FAILED
 
 
 def flag_attributes() -> dict[str, object]:

@@ -1,9 +1,9 @@
 """Flux-conserving rebinning as one sparse matrix.
 
-The cumulative flux is known exactly at the edges of the input's samples; a cubic through the four nearest edges gives it
-at the edges of the output, and its differences are the fluxes of the output's samples. Total flux is conserved, noise is
-averaged (unlike interpolation), and a smooth spectrum comes back to fourth order: overlap weights, which take the flux to
-be constant in each input sample, would broaden every line by the input's sampling.
+The cumulative flux is known exactly at the edges of the input's samples; a cubic through the four nearest edges gives
+it at the edges of the output, and its differences are the fluxes of the output's samples. Total flux is conserved,
+noise is averaged (unlike interpolation), and a smooth spectrum comes back to fourth order: overlap weights, which take
+the flux to be constant in each input sample, would broaden every line by the input's sampling.
 """
 
 import numpy as np
@@ -42,8 +42,8 @@ def rebin_matrix(input_edges: NDArray[np.float64], output_edges: NDArray[np.floa
     for node in range(4):
         for other in set(range(4)) - {node}:
             weights[:, node] *= (output_edges - position[:, other]) / (position[:, node] - position[:, other])
-    # An output sample is the difference of two such sums. The cumulative flux at an edge is a sum over all samples before
-    # it, so relative to the first edge of the lower stencil only the samples in between remain.
+    # An output sample is the difference of two such sums. The cumulative flux at an edge is a sum over all samples
+    # before it, so relative to the first edge of the lower stencil only the samples in between remain.
     width = np.diff(input_edges)
     rows: list[NDArray[np.int64]] = []
     columns: list[NDArray[np.int64]] = []

@@ -83,7 +83,9 @@ def fit_spectra(
         raise ValueError(f"wavelength: shape {axis.shape}; expected one increasing axis of bin centres in Angstrom")
     spectra = np.atleast_2d(np.asarray(flux, dtype=np.float32))
     if spectra.ndim != 2 or spectra.shape[1] != len(axis):
-        raise ValueError(f"flux: shape {spectra.shape}; expected (n, {len(axis)}) as wavelength has {len(axis)} samples")
+        raise ValueError(
+            f"flux: shape {spectra.shape}; expected (n, {len(axis)}) as wavelength has {len(axis)} samples"
+        )
     if vacuum:
         axis = vacuum_to_air(axis)
     _check_coverage(axis, redshift)

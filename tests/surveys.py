@@ -119,7 +119,13 @@ class Recorder:
 def threads(**_: Any) -> Iterator[Client]:
     """A Dask cluster in this process: starts in a fraction of a second."""
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client

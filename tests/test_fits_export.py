@@ -22,7 +22,14 @@ from galprote.model.errors import GalproteError
 from galprote.model.grids import AGES_GYR, METALLICITIES, WAVELENGTH
 from galprote.pipeline import fits_export
 from galprote.pipeline.block import BlockProducts
-from galprote.pipeline.fits_export import celestial_cards, checksum_text, export_fits, spectral_cards
+from galprote.pipeline.fits_export import (
+    Hdu,
+    celestial_cards,
+    checksum_text,
+    export_fits,
+    spectral_cards,
+    write_hdus,
+)
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import CUBE_UNIT, MAPS
 from galprote.pipeline.quality import Status, flag_attributes
@@ -207,6 +214,14 @@ def test_a_flipped_bit_is_noticed(exported: dict[str, Path], tmp_path: Path) -> 
         assert hdus["STATUS"].data is not None
 
 
+@pytest.mark.parametrize("values", [[0x7FFF, 0x7FFF], [0x8000, 0x8000], [0x7FFF, 0x7FFF, 0x8000]])
+def test_sums_at_the_ends_of_the_ones_complement(values: list[int], tmp_path: Path) -> None:
+    image = np.array([values], np.uint16)  # stored as words of all ones (minus zero), or of zeros
+    write_hdus(tmp_path / "ends.fits", [Hdu([], image.shape, "uint16", [(0, 0, image)])])
+    with fits.open(tmp_path / "ends.fits", checksum=True) as hdus:
+        np.testing.assert_array_equal(hdus[0].data, image)
+
+
 @given(st.integers(0, 2**32 - 1))
 @example(0)
 @example(2**32 - 1)
@@ -275,6 +290,16 @@ def test_spectral_cube_reads_the_cubes(
 def test_the_residuals_wavelengths_are_the_galaxys(exported: dict[str, Path]) -> None:
     wcs = WCS(fits.getheader(exported["RESIDUAL"])).wcs
     assert (wcs.specsys, wcs.zsource, wcs.ssyssrc) == ("SOURCE", 0.008026, "BARYCENT")
+
+
+def test_only_the_native_cube_keeps_the_inputs_frame(tmp_path: Path) -> None:
+    wcs = sky()
+    wcs.wcs.specsys = "LSRK"
+    changed = make_store(tmp_path, cubes=("continuum_subtracted", "light_grid"), wcs_header=header_text(wcs))
+    maps, native, grid = export_fits(changed, tmp_path)
+    assert fits.getheader(native)["SPECSYS"] == "LSRK"
+    assert "SPECSYS" not in fits.getheader(maps, "AGE_LW")
+    assert "SPECSYS" not in fits.getheader(grid)
 
 
 @pytest.mark.parametrize(

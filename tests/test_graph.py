@@ -207,7 +207,8 @@ def test_predictions_run_on_the_worker_with_the_gpu(tmp_path: Path, checkpoint: 
             "plain": {"cls": Worker, "options": {"nthreads": 1, "dashboard": False}},
             "gpu": {"cls": Worker, "options": {"nthreads": 2, "dashboard": False, "resources": {"GPU": 1}}},
         }
-        scheduler = {"cls": Scheduler, "options": {"dashboard": False, "port": 0, "host": "127.0.0.1"}}
+        local = {"dashboard": False, "dashboard_address": "127.0.0.1:0", "port": 0, "host": "127.0.0.1"}
+        scheduler = {"cls": Scheduler, "options": local}
         with SpecCluster(workers=workers, scheduler=scheduler) as cluster, Client(cluster) as client:
             cluster.scheduler.add_plugin(places)  # through the client a copy would go
             addresses.update({name: worker.address for name, worker in cluster.workers.items()})

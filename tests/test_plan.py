@@ -54,9 +54,7 @@ def test_more_memory_is_never_worse(
 
 
 @given(st.tuples(st.integers(50, 4000), st.integers(100, 2000), st.integers(1, 500)), budgets, workers)
-def test_the_peak_does_not_grow_with_the_rows_of_the_cube(
-    shape: tuple[int, int, int], budget: int, count: int
-) -> None:
+def test_the_peak_does_not_grow_with_the_rows_of_the_cube(shape: tuple[int, int, int], budget: int, count: int) -> None:
     channels, ny, nx = shape
     rows = 2
     assume(ny >= rows * count)  # else there are fewer chunks than workers
@@ -66,11 +64,11 @@ def test_the_peak_does_not_grow_with_the_rows_of_the_cube(
 
 
 @given(shapes, workers, st.integers(1, 40))
-def test_a_refusal_names_what_is_needed_and_what_there_is(
-    shape: tuple[int, int, int], count: int, rows: int
-) -> None:
+def test_a_refusal_names_what_is_needed_and_what_there_is(shape: tuple[int, int, int], count: int, rows: int) -> None:
     channels, ny, nx = shape
-    needed = DRIVER_BYTES + WORKER_BYTES + 2 * min(rows, ny) * nx * spaxel_bytes(channels, continuum=False, light_grid=636)
+    needed = (
+        DRIVER_BYTES + WORKER_BYTES + 2 * min(rows, ny) * nx * spaxel_bytes(channels, continuum=False, light_grid=636)
+    )
     plan_chunks(shape, budget_bytes=needed, workers=count, rows=rows)
     with pytest.raises(PlanError) as refused:
         plan_chunks(shape, budget_bytes=needed - 1, workers=count, rows=rows, where="NGC0628")

@@ -162,7 +162,7 @@ def test_the_reddest_and_oldest_answers_are_flagged(observed, checkpoint: Path) 
 
     status = finish_block(predict_block(prepared, chosen, Stub()), chosen).maps["status"][0]  # type: ignore[arg-type]
     assert ((status & Status.AGE_BOUNDARY) > 0).tolist() == [True] * 6 + [False] * 6
-    assert ((status & Status.AV_BOUNDARY) > 0).tolist() == ([True, False] * 6)[:11] + [False]
+    assert ((status & Status.AV_BOUNDARY) > 0).tolist() == [*([True, False] * 6)[:11], False]
     assert status[11] & Status.FAILED
 
 

@@ -2,21 +2,20 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
-import xarray as xr
 import yaml
 import zarr
 from astropy.io import fits
 
 from galprote.pipeline.block import BlockProducts
-from galprote.pipeline.layout import all_product_files
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import MAPS
 from galprote.pipeline.store import CubeArray, GalaxyStore
@@ -138,14 +137,16 @@ class Killed(BaseException):
 
 
 @contextmanager
-def killed_at(step: int, fatal: bool = True) -> Iterator[list[str]]:
+def killed_at(step: int) -> Iterator[list[str]]:
     """Stop before the `step`-th change of a name in the file system; gives the steps taken."""
     steps: list[str] = []
     originals = {"rename": Path.rename, "replace": Path.replace, "unlink": Path.unlink, "mkdir": Path.mkdir}
 
     def stopping(name: str) -> Any:
         def changed(self: Path, *arguments: Any, **more: Any) -> Any:
-            if fatal and len(steps) == step:
+            if threading.current_thread() is not threading.main_thread():  # zarr's
+                return originals[name](self, *arguments, **more)
+            if len(steps) == step:
                 raise Killed(name)
             steps.append(f"{name} {self.name}")
             return originals[name](self, *arguments, **more)
@@ -153,7 +154,7 @@ def killed_at(step: int, fatal: bool = True) -> Iterator[list[str]]:
         return changed
 
     def rmtree(path: Path, **more: Any) -> None:
-        if fatal and len(steps) == step and Path(path).exists():
+        if len(steps) == step:
             for file in sorted(Path(path).rglob("*.json")):  # half of it is gone, manifest included
                 originals["unlink"](file)
             raise Killed("rmtree")
@@ -173,15 +174,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """A survey's folder: cube.fits, survey.yaml."""
+    """A survey's folder: cube.fits, survey.yaml, and the products in out/."""
     folder = tmp_path_factory.mktemp("template")
-    surveys.write_cube(folder / "cube.fits", (4, 5))
-    galaxy = {"name": "N1", "cube": str(folder / "cube.fits"), "products": {"light_grid": True, "figure": False}}
-    surveys.write_survey(folder, [galaxy], checkpoint, chunks={"rows": 2})
+    surveys.write_cube(folder / "cube.fits", (2, 5))
+    galaxy = {"name": "N1", "cube": str(folder / "cube.fits"), "products": {"figure": False}}
+    path = surveys.write_survey(folder, [galaxy], checkpoint, chunks={"rows": 1})
+    assert run_until_killed(path, NEVER) == "done"
     return folder
 
 
-def with_settings(template: Path, folder: Path, **changed: Any) -> Path:
+def variant(template: Path, folder: Path, **changed: Any) -> Path:
     """The survey in another folder, and the galaxy's settings changed."""
     survey = yaml.safe_load((template / "survey.yaml").read_text())
     survey["galaxies"][0].update(changed)
@@ -191,57 +193,70 @@ def with_settings(template: Path, folder: Path, **changed: Any) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def reference(template: Path) -> dict[str, str]:
-    """What an undisturbed run gives."""
-    surveys.run_here(template / "survey.yaml")
-    return surveys.tree(template / "out")
-
-
 def fingerprints(folder: Path) -> set[str]:
-    """Fingerprints in the finished store and the FITS files beside it."""
-    found = {fits.getval(path, "FINGERPR") for path in folder.glob("*.fits")}
-    return found | {json.loads(zarr.open_group(folder / "N1.zarr", mode="r").attrs["provenance"])["fingerprint"]}
+    """Fingerprints in the finished store, if it is there, and the FITS files."""
+    provenance = GalaxyStore(folder, "N1").finished_provenance()
+    found = {provenance["fingerprint"]} if provenance else set()
+    return found | {fits.getval(path, "FINGERPR") for path in folder.glob("*.fits")}
 
 
-def run_until_killed(survey: Path, step: int, **more: Any) -> bool:
-    """Whether the run was killed before it was finished. In one thread: the kill must reach the test."""
+NEVER = 10_000
+
+
+def run_until_killed(survey: Path, step: int, **more: Any) -> str:
+    """Run in one thread, without Dask's workers: a kill must reach the test. Gives the outcome, or "killed"."""
 
     def run(client: Any, tasks: Any, on_chunk: Any) -> None:
         for _, task in tasks:
             on_chunk(task.compute(scheduler="synchronous"))
 
-    client = mock.MagicMock()
+    client = mock.MagicMock(dashboard_link="")
     client.submit.side_effect = lambda function, *arguments, pure, key: mock.Mock(
         result=mock.Mock(return_value=function(*arguments))
     )
-
-    @contextmanager
-    def cluster(**_: Any) -> Iterator[Any]:
-        yield client
-
     try:
         with (
             mock.patch("galprote.workflows.galaxy._run_bounded", run),
             mock.patch("galprote.workflows.survey.has_gpu_workers", return_value=False),
             killed_at(step),
         ):
-            results = surveys.run_here(survey, cluster=cluster, **more)
-            assert [result.outcome for result in results] == ["done"], results[0].details
+            (result,) = surveys.run_here(survey, cluster=lambda **_: nullcontext(client), **more)
     except Killed:
-        return True
-    return False
+        return "killed"
+    assert result.outcome != "failed", result.details
+    return result.outcome
 
 
-def test_a_run_can_be_killed_before_any_step(tmp_path: Path, template: Path, reference: dict[str, str]) -> None:
+def test_a_run_can_be_killed_before_any_step(tmp_path: Path, template: Path) -> None:
     """Every rename, removal and folder in turn; a rerun then gives the very files of an undisturbed run."""
+    undisturbed = surveys.tree(template / "out")
     kills = 0
-    while True:
-        survey = with_settings(template, tmp_path / str(kills))
-        if not run_until_killed(survey, kills):
-            break
-        assert not (survey.parent / "out/N1.zarr").exists() or len(fingerprints(survey.parent / "out")) == 1
-        assert not run_until_killed(survey, 10_000)
-        assert surveys.tree(survey.parent / "out") == reference, f"killed at step {kills}"
+    while run_until_killed(survey := variant(template, tmp_path / str(kills)), kills) == "killed":
+        output = survey.parent / "out"
+        assert not (output / "N1.zarr").exists() or surveys.tree(output / "N1.zarr") == surveys.tree(
+            template / "out" / "N1.zarr"
+        ), f"killed before step {kills}: the store has its name and is not finished"
+        run_until_killed(survey, NEVER)
+        assert surveys.tree(output) == undisturbed, f"killed before step {kills}"
         kills += 1
     assert kills > 15
+
+
+def test_replacing_can_be_killed_before_any_step(tmp_path: Path, template: Path) -> None:
+    """Files of the old and of the new run never stand beside a finished store; in the end nothing old is left."""
+    new = {"snr_min": 0.0, "products": {"residual": False, "figure": False}}
+    fresh = variant(template, tmp_path / "fresh", **new)
+    run_until_killed(fresh, NEVER)
+    expected = surveys.tree(tmp_path / "fresh" / "out")
+    assert not any("RESIDUAL" in name for name in expected)
+    step, killed = 12, True  # what comes before is as in any run
+    while killed:
+        survey = variant(template, tmp_path / str(step), **new)
+        output = survey.parent / "out"
+        shutil.copytree(template / "out", output)
+        killed = run_until_killed(survey, step, overwrite=True) == "killed"
+        assert len(fingerprints(output)) == 1 or not (output / "N1.zarr").exists(), f"killed before step {step}"
+        run_until_killed(survey, NEVER, overwrite=True)
+        assert surveys.tree(output) == expected, f"killed before step {step}"
+        step += 1
+    assert step > 18

@@ -115,5 +115,5 @@ def test_cost_of_a_spectrum_is_within_the_budget() -> None:
 
 @pytest.mark.parametrize("sizes", [{"pool": 5}, {"heads": 4}, {"kernels": (10,)}])
 def test_sizes_that_cannot_work_are_refused(sizes: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="divide|odd"):
+    with pytest.raises(ValueError, match=r"divide|odd"):
         ModelConfig.model_validate(sizes)

@@ -53,6 +53,7 @@ def start_cluster(config: LocalCluster, *, workers: int, worker_bytes: int, devi
             memory_limit=2 * worker_bytes,
             resources={"GPU": 1} if on_gpu else None,
             dashboard_address=_dashboard_address(config.dashboard),
+            scheduler_kwargs={"dashboard": config.dashboard is not None},
             silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster) as client,
@@ -60,10 +61,13 @@ def start_cluster(config: LocalCluster, *, workers: int, worker_bytes: int, devi
         yield client
 
 
-def _dashboard_address(wanted: str | None) -> str | None:
-    """The wanted address if its port is free, else any free port of the same host."""
+def _dashboard_address(wanted: str | None) -> str:
+    """The wanted address if its port is free, else any free port of the same host.
+
+    Without a dashboard Dask's scheduler still listens for HTTP, on port 8787 if not told otherwise.
+    """
     if wanted is None:
-        return None
+        return "127.0.0.1:0"
     host, _, port = wanted.rpartition(":")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
