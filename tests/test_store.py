@@ -162,9 +162,11 @@ def killed_at(step: int) -> Iterator[list[str]]:
         original_rmtree(path, **more)
 
     original_rmtree = shutil.rmtree
-    with mock.patch.multiple(Path, **{name: stopping(name) for name in originals}):
-        with mock.patch("galprote.pipeline.store.shutil.rmtree", rmtree):
-            yield steps
+    with (
+        mock.patch.multiple(Path, **{name: stopping(name) for name in originals}),
+        mock.patch("galprote.pipeline.store.shutil.rmtree", rmtree),
+    ):
+        yield steps
 
 
 @pytest.fixture(scope="module")

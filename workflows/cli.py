@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from galprote.model.errors import GalproteError
+from galprote.model.errors import ConfigError, GalproteError
 
 app = typer.Typer(
     name="galprote-pipeline",
@@ -146,15 +146,34 @@ def mock(
     redshift: Annotated[float, typer.Option(min=0.0, max=0.1, help="Barycentric redshift.")] = 0.008,
     ebv: Annotated[float, typer.Option(min=0.0, help="Foreground E(B-V).")] = 0.03,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    peak_snr: Annotated[float, typer.Option(help="Signal-to-noise ratio per channel at the centre.")] = 40.0,
+    rotation: Annotated[float, typer.Option(help="Projected amplitude of the rotation, km/s.")] = 60.0,
+    red_end: Annotated[
+        float | None, typer.Option(help="Last wavelength, A (default: 7400 or the window's end).")
+    ] = None,
     ao_notch: Annotated[bool, typer.Option(help="Leave out 5806-5964 A, as adaptive optics does.")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint with the templates (default: shipped).")] = None,
     debug: Debug = False,
 ) -> None:
     """Make a synthetic MUSE cube of a spiral galaxy, and its true maps in CUBE_TRUTH.fits."""
+    from pydantic import ValidationError
+
     from galprote.model.checkpoint import load_checkpoint
     from galprote.pipeline.mock import MockConfig, make_mock, truth_path
 
-    config = MockConfig(shape=(ny, nx), redshift=redshift, ebv=ebv, seed=seed, ao_notch=ao_notch)
+    try:
+        config = MockConfig(
+            shape=(ny, nx),
+            redshift=redshift,
+            ebv=ebv,
+            seed=seed,
+            peak_snr=peak_snr,
+            rotation_kms=rotation,
+            wavelength_last_A=red_end or max(7400.0, 7110.0 * (1 + redshift) * (1 + rotation / 2.9e5)),
+            ao_notch=ao_notch,
+        )
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"mock: {item['msg']}" for item in error.errors())) from error
     path = make_mock(config, output, load_checkpoint(checkpoint).decoder)
     _say(f"Wrote {path} and {truth_path(path)}")
 
