@@ -77,6 +77,7 @@ def store_layout(
         "flux_unit": unit,
         "flux_unit_assumed": bool(cube.attrs["bunit_assumed"]),
         "variance_source": str(cube.attrs["variance_source"]),
+        "variance_note": str(cube.attrs["variance_note"]),
         "wcs_header": str(cube.attrs["wcs_header"]),
         "foreground_ebv": galaxy.foreground.ebv,
         "foreground_law": galaxy.foreground.law,

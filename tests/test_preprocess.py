@@ -266,6 +266,7 @@ def test_each_spectrum_is_treated_on_its_own() -> None:
     random = np.random.default_rng(7)
     flux = random.normal(1, 0.05, (len(wavelength), 30)).astype(np.float32)
     flux[random.random(flux.shape) < 0.01] = np.nan
+    flux[:, ::3] = random.normal(1, 0.05, (len(wavelength), 10))  # complete ones among those with gaps
     variance = np.full_like(flux, 25e-4)
     together = preprocess(flux, variance, options(wavelength, 0.005))
     order = random.permutation(30)

@@ -21,6 +21,7 @@ from galprote.pipeline.plan import CHUNKS_PER_WORKER, ChunkPlan
 from galprote.pipeline.preprocess import PreprocessSettings
 from galprote.pipeline.provenance import differences, provenance
 from galprote.pipeline.readers import open_cube
+from galprote.pipeline.readers.noise import METHOD
 from galprote.pipeline.readers.unpack import is_gzip
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.publish import publish_products
@@ -117,6 +118,17 @@ def prepare_job(
     cube = open_cube(cube_path, redshift=galaxy.redshift, rows=plan.rows, scratch=store.scratch)
     layout = store_layout(galaxy, cube, record, model.metallicities, model.ages_gyr)
     return GalaxyJob(galaxy, cube_path, cube, plan, excluded, block_settings(galaxy, cube), store, layout)
+
+
+def assumptions(cube: xr.Dataset) -> list[str]:
+    """What had to be assumed of a cube, in words."""
+    about = cube.attrs
+    notes = [about["variance_note"], about["axis_assumption"]]
+    if about["variance_source"] == METHOD and not about["variance_note"]:
+        notes.append("the file has no variances: they are estimated from the spectra")
+    if about["bunit_assumed"]:
+        notes.append(f"the file has no flux unit: {about['bunit']} assumed")
+    return [str(note) for note in notes if note]
 
 
 def _unpacked_before(galaxy: GalaxyConfig, cube_path: Path, store: GalaxyStore, model: ModelReference) -> bool:

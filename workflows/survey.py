@@ -20,7 +20,7 @@ from galprote.pipeline.mock import make_mock, truth_path
 from galprote.pipeline.plan import CHUNKS_PER_WORKER, WORKER_BYTES
 from galprote.pipeline.store import GalaxyStore, write_text
 from galprote.workflows.cluster import has_gpu_workers, start_cluster
-from galprote.workflows.galaxy import GalaxyJob, compute_galaxy, prepare_job
+from galprote.workflows.galaxy import GalaxyJob, assumptions, compute_galaxy, prepare_job
 from galprote.workflows.planning import galaxy_plan, missing_inputs, mock_cube_path
 from galprote.workflows.progress import RunProgress
 
@@ -137,6 +137,8 @@ def _prepare(
                 results[name] = _skipped(GalaxyStore(survey.output, name), progress)
             else:
                 jobs.append(job)
+                for note in assumptions(job.cube):
+                    progress.message(f"{name}: {note}")
     if in_the_way:
         raise ConfigError("\n".join(in_the_way))
     return jobs, results
