@@ -75,7 +75,7 @@ def save_checkpoint(path: Path, model: GalProTE, decoder: Decoder, metadata: dic
     text = {
         "format": FORMAT,
         "model": model.config.model_dump(mode="json"),
-        "wavelength": {"first": WAVELENGTH[0], "last": WAVELENGTH[-1], "n": len(WAVELENGTH), "medium": "air"},
+        "wavelength": _wavelength_axis(),
         "ages_gyr": decoder.ages_gyr.tolist(),
         "metallicities": decoder.metallicities.tolist(),
         "library": decoder.library,
@@ -84,7 +84,14 @@ def save_checkpoint(path: Path, model: GalProTE, decoder: Decoder, metadata: dic
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata={"galprote": json.dumps(text, sort_keys=True)})
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.chmod(0o644)  # safetensors makes it private; a checkpoint is for the whole group
     os.replace(partial, path)
+
+
+def _wavelength_axis() -> dict[str, Any]:
+    return {"first": float(WAVELENGTH[0]), "last": float(WAVELENGTH[-1]), "n": len(WAVELENGTH), "medium": "air"}
 
 
 def _stored(tensor: Tensor) -> Tensor:
@@ -124,11 +131,17 @@ def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get("galprote")
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error}); other formats are refused") from error
     if header is None:
         raise CheckpointError(f"{path}: safetensors file without galprote metadata")
-    return _assemble(path, json.loads(header), tensors)
+    try:
+        metadata = json.loads(header)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its galprote metadata are not JSON: {error}") from error
+    return _assemble(path, metadata, tensors)
 
 
 def _assemble(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
@@ -149,6 +162,10 @@ def _assemble(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) 
         model.load_state_dict({k: v.long() if k.endswith("num_batches_tracked") else v for k, v in state.items()})
     except (KeyError, RuntimeError, ValidationError, TypeError) as error:
         raise CheckpointError(f"{path}: inconsistent checkpoint: {error}") from error
+    if metadata.get("wavelength") != _wavelength_axis():
+        raise CheckpointError(
+            f"{path}: made for the wavelengths {metadata.get('wavelength')}, not {_wavelength_axis()}"
+        )
     grid = (model.config.n_metallicity, model.config.n_age)
     fits = decoder.coefficients.shape == (grid[0] * grid[1], len(decoder.components))
     if decoder.shape != grid or not fits or decoder.components.shape[1] != len(FINE_EDGES) - 1:

@@ -20,7 +20,7 @@ class Populations:
         Attenuation by dust inside the galaxy, mag, O'Donnell (1994) with R_V = 3.1.
     grid : (n, n_metallicity, n_age) float32
         Light fractions, summing to one.
-    model_flux : (n, 948) float32
+    model_flux : (n, 948) float64
         Model spectrum at rest-frame `galprote.model.grids.WAVELENGTH`, emission bands included, in the input's unit.
     status : (n,) uint16
         Bits of `galprote.pipeline.quality.Status`; zero is a good fit without remarks.
@@ -30,7 +30,7 @@ class Populations:
     metallicity: NDArray[np.float32]
     av: NDArray[np.float32]
     grid: NDArray[np.float32]
-    model_flux: NDArray[np.float32]
+    model_flux: NDArray[np.floating]
     status: NDArray[np.uint16]
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from galprote.model.checkpoint import Checkpoint, load_checkpoint
+from galprote.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from galprote.model.decoder import kept_median
 from galprote.model.errors import PlanError
 from galprote.model.grids import N_KEPT
@@ -40,6 +40,10 @@ class Predictor:
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device = "cpu", batch: int | None = None) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
+        if self.device.type == "cuda":
+            # TensorFloat-32 keeps ten bits: maps made on a GPU would differ from those made on a CPU.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         self.model = checkpoint.model.to(self.device).eval()
         self._templates = checkpoint.decoder.templates().to(self.device)
@@ -133,13 +137,16 @@ def shared_predictor(checkpoint: Path | None, sha256: str | None, device: str) -
         Expected hash: workers refuse a file that is not the one the run was planned with.
     device : {"cpu", "cuda"}
     """
+    path = (checkpoint or default_checkpoint()).resolve()
     with _lock:
-        predictor = _load(checkpoint, device)
+        state = path.stat() if path.is_file() else None
+        predictor = _load(path, device, (state.st_mtime_ns, state.st_size) if state else None)
     if sha256 is not None and predictor.checkpoint.sha256 != sha256:
         raise PlanError(f"{checkpoint}: the checkpoint changed since the run was planned")
     return predictor
 
 
 @lru_cache(maxsize=4)
-def _load(checkpoint: Path | None, device: str) -> Predictor:
+def _load(checkpoint: Path, device: str, version: tuple[int, int] | None) -> Predictor:
+    """`version`, the file's date and size, makes a rewritten file another one."""
     return Predictor(load_checkpoint(checkpoint), device)

@@ -24,9 +24,9 @@ class ModelConfig(BaseModel):
     """Sizes of the network.
 
     The paper gives the kernels, the three heads, the two linear output layers and the sizes of the outputs. Where it is
-    silent the choices are: 12 channels; pooling by 4, so that three heads divide the 219 pooled samples; the channels
+    silent the choices are: 8 channels; pooling by 4, so that three heads divide the 219 pooled samples; the channels
     are the encoder's tokens; a feed-forward layer twice as wide as a token; softmax over the whole grid; linear maps of
-    equation 3 factorised at rank 192, since noise-free spectra span under a hundred dimensions (null: full rank).
+    equation 3 factorised at rank 128, since noise-free spectra span under a hundred dimensions (null: full rank).
     The input is standardised by the mean training spectrum and one scatter, kept with the weights.
     """
 
@@ -35,11 +35,11 @@ class ModelConfig(BaseModel):
     n_metallicity: int = 12
     n_age: int = 53
     kernels: tuple[int, ...] = (11, 21, 31, 61)
-    channels: int = Field(default=12, ge=1)
+    channels: int = Field(default=8, ge=1)
     pool: int = 4
     heads: int = 3
     feedforward: int = 438
-    projection_rank: int | None = Field(default=192, ge=1)
+    projection_rank: int | None = Field(default=128, ge=1)
     clip: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Grid weights under this share of the largest are set to zero (section 3.4.3)."""
     av_readout: Literal["argmax", "mean"] = "mean"

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, Val
 
 from galprote.model.errors import ConfigError
 from galprote.model.extinction import ExtinctionLaw
+from galprote.pipeline.line_filter import LineFilterConfig
 from galprote.pipeline.mock import MockConfig
-from galprote.pipeline.preprocess import LineFilterConfig
 
 
 class _Section(BaseModel):
@@ -69,7 +69,7 @@ class GalaxyConfig(_Section):
     """FITS image whose non-zero spaxels are excluded; `file.fits[EXT]` names an extension."""
     snr_min: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """Spaxels whose median signal-to-noise ratio per 2.48 A sample is lower are not fitted."""
-    max_filled: float = Field(default=0.25, ge=0, le=0.5)
+    max_filled: float = Field(default=0.15, ge=0, le=0.5)
     """Spaxels with a larger share of samples missing are not fitted."""
     line_filter: LineFilterConfig = LineFilterConfig()
     """The running median that removes bright lines and sky residuals."""

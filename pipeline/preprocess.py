@@ -8,44 +8,17 @@ for the rest frame.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
 import bottleneck
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.sparse import csr_array
 
 from galprote.model.extinction import ExtinctionLaw, extinction_curve
-from galprote.model.gaps import fill_gaps
-from galprote.model.grids import EDGES, KEPT, WAVELENGTH
+from galprote.model.grids import EDGES, KEPT
+from galprote.pipeline.line_filter import NO_ALLOWANCE, LineFilterConfig, clean_spectra
 from galprote.pipeline.quality import Status
 from galprote.pipeline.rebin import edges_of, rebin_matrix
-
-#: Bright night-sky lines with residuals in MUSE cubes, observed air wavelengths in Angstrom.
-SKY_LINES: Final = (5577.34, 5889.95, 5895.92, 6300.30, 6363.78, 6863.96, 6923.22, 6948.94, 6978.26)
-
-#: Half-width around a sky line within which residuals of either sign are replaced, Angstrom.
-SKY_HALF_WIDTH: Final = 6.0
-
-
-class LineFilterConfig(BaseModel):
-    """The running median that removes bright lines and sky residuals."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    window: int = Field(default=31, ge=5, le=201)
-    """Width of the running median, model samples of 2.48 A; odd."""
-    threshold: float = Field(default=5.0, gt=0)
-    """Replace samples this many robust standard deviations above the running median, and below it near sky lines."""
-
-    @field_validator("window")
-    @classmethod
-    def _odd(cls, window: int) -> int:
-        if window % 2 == 0:
-            raise ValueError("must be odd")
-        return window
 
 
 @dataclass(frozen=True)
@@ -67,6 +40,8 @@ class PreprocessSettings:
         Spectra below it are not fitted.
     max_filled : float
         Spectra with a larger share of samples missing are not fitted.
+    allowance : tuple of 948 float
+        What the line filter concedes to the stars' own peaks; from `template_allowance`.
     """
 
     wavelength: tuple[float, ...]
@@ -77,6 +52,7 @@ class PreprocessSettings:
     line_filter: LineFilterConfig
     snr_min: float
     max_filled: float
+    allowance: tuple[float, ...] = NO_ALLOWANCE
 
 
 @dataclass(frozen=True)
@@ -164,7 +140,7 @@ def preprocess(
 
     refused = Status.NO_DATA | Status.INCOMPLETE | Status.NOT_POSITIVE | Status.LOW_SNR
     chosen = (status[rows] & np.uint16(refused)) == 0
-    cleaned, replaced = clean_spectra(rest[chosen], settings)
+    cleaned, replaced = clean_spectra(rest[chosen], settings.redshift, settings.line_filter, settings.allowance)
     kept = cleaned[:, KEPT]
     scale = bottleneck.median(kept, axis=1)[:, None]
     fitted = np.zeros(n, dtype=bool)
@@ -243,54 +219,6 @@ def foreground_extinction(settings: PreprocessSettings) -> NDArray[np.float64]:
     """Foreground extinction in magnitudes at the native channels, observed frame: (m,) float64."""
     curve = extinction_curve(np.array(settings.wavelength), settings.law, settings.r_v)
     return settings.ebv * settings.r_v * curve
-
-
-def clean_spectra(
-    rest: NDArray[np.float32], settings: PreprocessSettings
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Fill gaps, then replace bright lines and sky residuals by the running median.
-
-    A sample is replaced when it stands more than `threshold` robust standard deviations above the running median, or,
-    within 6 A of a night-sky line, above or below it. Absorption features elsewhere are never touched.
-
-    Parameters
-    ----------
-    rest : (k, 948) float32
-        NaN where missing.
-    settings : PreprocessSettings
-
-    Returns
-    -------
-    cleaned : (k, 948) float32
-    replaced : (k, 948) bool
-    """
-    valid = ~np.isnan(rest)
-    filled = fill_gaps(torch.from_numpy(rest), torch.from_numpy(valid)).numpy()
-    smooth = running_median(filled, settings.line_filter.window)
-    deviation = filled - smooth
-    sigma = 1.4826 * bottleneck.nanmedian(np.where(valid & KEPT, np.abs(deviation), np.nan), axis=1)
-    limit = settings.line_filter.threshold * sigma[:, None]
-    outlier = deviation > limit
-    outlier |= (deviation < -limit) & _near_sky_line(settings.redshift)
-    # A line's wings fall below the threshold: its neighbours go with it.
-    grown = outlier.copy()
-    grown[:, 1:] |= outlier[:, :-1]
-    grown[:, :-1] |= outlier[:, 1:]
-    grown &= valid
-    return np.where(grown, smooth, filled), grown
-
-
-def running_median(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Centred running median along the last axis, the ends reflected: (n, m) -> (n, m) float32."""
-    half = window // 2
-    padded = np.pad(values, ((0, 0), (half, half)), mode="reflect")
-    return np.asarray(bottleneck.move_median(padded, window, axis=1)[:, 2 * half :], dtype=np.float32)
-
-
-def _near_sky_line(redshift: float) -> NDArray[np.bool_]:
-    observed = WAVELENGTH * (1 + redshift)
-    near: NDArray[np.bool_] = np.abs(observed[:, None] - np.array(SKY_LINES)).min(axis=1) <= SKY_HALF_WIDTH
-    return near
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,26 @@
 """Fit spectra from a notebook: the same code path that the cubes take."""
 
+from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from galprote.model.extinction import ExtinctionLaw
+from galprote.model.extinction import EXTINCTION_LAWS, ExtinctionLaw
 from galprote.model.grids import EDGES, STEP
 from galprote.model.populations import Populations
-from galprote.model.predictor import resolve_device, shared_predictor
+from galprote.model.predictor import Predictor, resolve_device, shared_predictor
 from galprote.pipeline.block import BlockSettings, populations_of, predict_block, prepare_block
-from galprote.pipeline.preprocess import LineFilterConfig, PreprocessSettings
+from galprote.pipeline.line_filter import LineFilterConfig, template_allowance
+from galprote.pipeline.preprocess import PreprocessSettings
 from galprote.pipeline.readers.axis import vacuum_to_air
 from galprote.pipeline.readers.noise import der_snr_variance
 from galprote.pipeline.rebin import edges_of
+
+#: Spectra that are fitted together: memory does not grow with their number.
+BLOCK: Final = 2048
 
 
 def fit_spectra(
@@ -29,7 +35,7 @@ def fit_spectra(
     law: ExtinctionLaw = "O94",
     r_v: float = 3.1,
     snr_min: float = 0.0,
-    max_filled: float = 0.25,
+    max_filled: float = 0.15,
     line_filter: LineFilterConfig | None = None,
     device: str = "cpu",
 ) -> Populations:
@@ -70,8 +76,8 @@ def fit_spectra(
     Raises
     ------
     ValueError
-        If shapes do not match, wavelengths do not increase, or the model's window (4748-7102 A in the rest frame) is
-        not covered.
+        If shapes do not match, wavelengths do not increase, a choice makes no sense, or the model's window (4748-7102 A
+        in the rest frame) is not covered.
 
     Examples
     --------
@@ -81,35 +87,66 @@ def fit_spectra(
     axis = np.asarray(wavelength, dtype=np.float64)
     if axis.ndim != 1 or len(axis) < 5 or not np.all(np.diff(axis) > 0):
         raise ValueError(f"wavelength: shape {axis.shape}; expected one increasing axis of bin centres in Angstrom")
-    spectra = np.atleast_2d(np.asarray(flux, dtype=np.float32))
+    spectra = np.atleast_2d(np.asarray(flux, dtype=np.float64))
     if spectra.ndim != 2 or spectra.shape[1] != len(axis):
         raise ValueError(
             f"flux: shape {spectra.shape}; expected (n, {len(axis)}) as wavelength has {len(axis)} samples"
         )
+    noise = None if variance is None else np.atleast_2d(np.asarray(variance, dtype=np.float64))
+    if noise is not None and noise.shape != spectra.shape:
+        raise ValueError(f"variance: shape {noise.shape}; expected that of flux, {spectra.shape}")
+    _check_choices(redshift, ebv, r_v, law, device)
     if vacuum:
         axis = vacuum_to_air(axis)
     _check_coverage(axis, redshift)
-    if variance is None:
-        noise = der_snr_variance(spectra.T)
-    else:
-        noise = np.atleast_2d(np.asarray(variance, dtype=np.float32)).T
-        if noise.shape != spectra.T.shape:
-            raise ValueError(f"variance: shape {noise.T.shape}; expected that of flux, {spectra.shape}")
-    settings = BlockSettings(
-        PreprocessSettings(
-            tuple(axis), redshift, ebv, law, r_v, line_filter or LineFilterConfig(), snr_min, max_filled
-        ),
-        residual=False,
-        continuum_subtracted=False,
-        light_grid=True,
-    )
     predictor = shared_predictor(None if checkpoint is None else Path(checkpoint), None, resolve_device(device))
-    columns: Any = np.ascontiguousarray(spectra.T)[:, None, :]
-    prepared = prepare_block(columns, np.ascontiguousarray(noise)[:, None, :], None, settings)
-    return populations_of(predict_block(prepared, settings, predictor))
+    chosen = line_filter or LineFilterConfig()
+    allowance = _allowance(predictor, chosen)
+    preprocess = PreprocessSettings(
+        tuple(axis.tolist()), redshift, ebv, law, r_v, chosen, snr_min, max_filled, allowance
+    )
+    settings = BlockSettings(preprocess, residual=False, continuum_subtracted=False, light_grid=True)
+    parts = [
+        _fit(spectra[rows], None if noise is None else noise[rows], settings, predictor)
+        for rows in (slice(start, start + BLOCK) for start in range(0, max(len(spectra), 1), BLOCK))
+    ]
+    return Populations(
+        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Populations))
+    )
 
 
-def _check_coverage(axis: np.ndarray, redshift: float) -> None:
+def _fit(
+    flux: NDArray[np.float64], variance: NDArray[np.float64] | None, settings: BlockSettings, predictor: Predictor
+) -> Populations:
+    """Fit (n, m) spectra in a unit of their own, in which single precision neither over- nor underflows."""
+    finite = np.abs(flux[np.isfinite(flux) & (flux != 0)])
+    scale = 2.0 ** np.round(np.log2(np.median(finite))) if finite.size else 1.0  # a power of two changes no bits
+    spectra = (flux / scale).astype(np.float32)
+    noise = der_snr_variance(spectra.T).T if variance is None else (variance / scale**2).astype(np.float32)
+    columns, squared = (np.ascontiguousarray(values.T)[:, None, :] for values in (spectra, noise))
+    populations = populations_of(predict_block(prepare_block(columns, squared, None, settings), settings, predictor))
+    return replace(populations, model_flux=populations.model_flux * scale)
+
+
+@lru_cache(maxsize=8)
+def _allowance(predictor: Predictor, line_filter: LineFilterConfig) -> tuple[float, ...]:
+    return template_allowance(predictor.checkpoint.decoder, line_filter)
+
+
+def _check_choices(redshift: float, ebv: float, r_v: float, law: str, device: str) -> None:
+    if not -0.01 < redshift <= 0.5:
+        raise ValueError(f"redshift = {redshift}: expected a barycentric redshift from -0.01 to 0.5")
+    if not 0 <= ebv <= 5:
+        raise ValueError(f"ebv = {ebv}: expected a foreground E(B-V) from 0 to 5 mag")
+    if not 2.3 <= r_v <= 5.6:
+        raise ValueError(f"r_v = {r_v}: expected 2.3 to 5.6")
+    if law not in EXTINCTION_LAWS:
+        raise ValueError(f"law = {law!r}: expected one of {', '.join(EXTINCTION_LAWS)}")
+    if device not in {"cpu", "cuda", "auto"}:
+        raise ValueError(f"device = {device!r}: expected cpu, cuda or auto")
+
+
+def _check_coverage(axis: NDArray[np.float64], redshift: float) -> None:
     edges = edges_of(axis)
     first, last = EDGES[0] * (1 + redshift), EDGES[-1] * (1 + redshift)
     slack = 0.5 * STEP * (1 + redshift)  # half a sample may be missing at either end

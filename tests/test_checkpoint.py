@@ -1,6 +1,7 @@
 """Checkpoints and the predictor: round trip, refusals, batches, memory."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -128,11 +129,19 @@ def test_out_of_memory_halves_the_batch_and_goes_on(checkpoint: Checkpoint, monk
         predict(spectra(2))
 
 
-def test_one_predictor_a_process_and_a_changed_file_is_noticed(path: Path, checkpoint: Checkpoint) -> None:
+def test_one_predictor_a_process_and_a_changed_file_is_noticed(
+    path: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(path, tmp_path))
     one = shared_predictor(path, checkpoint.sha256, "cpu")
     assert shared_predictor(path, checkpoint.sha256, "cpu") is one
     with pytest.raises(PlanError, match="changed since the run was planned"):
         shared_predictor(path, "0" * 64, "cpu")
+    other = GalProTE(ModelConfig(channels=2, projection_rank=8))
+    save_checkpoint(path, other, checkpoint.decoder, {})
+    assert shared_predictor(path, None, "cpu").model.config.channels == 2
+    with pytest.raises(PlanError, match="changed since the run was planned"):
+        shared_predictor(path, checkpoint.sha256, "cpu")
 
 
 def test_device(monkeypatch: pytest.MonkeyPatch) -> None:

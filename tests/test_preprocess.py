@@ -10,17 +10,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import FINE_EDGES
 from galprote.model.extinction import EXTINCTION_LAWS, extinction_curve
 from galprote.model.grids import EDGES, KEPT, STEP, WAVELENGTH
-from galprote.pipeline.preprocess import (
-    LineFilterConfig,
-    PreprocessSettings,
-    clean_spectra,
-    preprocess,
-    rebin_to_rest,
-    running_median,
-)
+from galprote.pipeline.line_filter import LineFilterConfig, clean_spectra, running_median, template_allowance
+from galprote.pipeline.preprocess import PreprocessSettings, preprocess, rebin_to_rest
 from galprote.pipeline.quality import Status
 from galprote.pipeline.rebin import edges_of, rebin_matrix
 from tests.libraries import synthetic_decoder
@@ -226,9 +221,30 @@ def test_stellar_features_are_left_alone(template: int) -> None:
     clean = integrate(fine_templates(), EDGES)[template : template + 1]
     random = np.random.default_rng(template)
     noisy = (clean * (1 + 0.02 * random.normal(size=(200, 948)))).astype(np.float32)
-    _, replaced = clean_spectra(noisy, options(channels(0.01), 0.01))
+    _, replaced = clean_spectra(noisy, 0.01, LineFilterConfig())
     # Three samples go with one outlier: at 5 sigma noise alone gives next to none.
     assert replaced[:, KEPT].mean() < 0.002
+
+
+def test_no_shipped_template_loses_anything_even_without_noise() -> None:
+    decoder = load_checkpoint().decoder
+    spectra = decoder.templates() * 10 ** (-0.4 * 0.7 * decoder.attenuation())
+    allowance = template_allowance(decoder, LineFilterConfig())
+    assert 0.01 < max(allowance) < 0.2
+    # At this redshift no night-sky line falls on a deep stellar one.
+    cleaned, replaced = clean_spectra(spectra.numpy(), 0.012, LineFilterConfig(), allowance)
+    assert not replaced.any()
+    np.testing.assert_array_equal(cleaned[:, KEPT], spectra.numpy()[:, KEPT])
+    # Without what is known of the templates, the shoulders of deep lines would pass for emission.
+    assert clean_spectra(spectra.numpy(), 0.012, LineFilterConfig())[1].any(axis=1).mean() > 0.3
+
+
+def test_emission_in_the_bands_spoils_nothing_beside_them() -> None:
+    flux = np.random.default_rng(9).normal(1, 0.01, (50, 948)).astype(np.float32)
+    bright = np.where(KEPT, flux, np.float32(50.0))
+    one, two = (clean_spectra(spectra, 0.0, LineFilterConfig()) for spectra in (flux, bright))
+    np.testing.assert_array_equal(one[0], two[0])
+    np.testing.assert_array_equal(one[1], two[1])
 
 
 def test_bright_lines_are_replaced_and_absorption_stays() -> None:
@@ -237,7 +253,7 @@ def test_bright_lines_are_replaced_and_absorption_stays() -> None:
     flux[:, line - 1 : line + 2] += np.array([0.3, 0.8, 0.3], np.float32)
     absorption = int(np.argmin(np.abs(WAVELENGTH - 5270)))
     flux[:, absorption] -= 0.3
-    cleaned, replaced = clean_spectra(flux, options(channels(0.0)))
+    cleaned, replaced = clean_spectra(flux, 0.0, LineFilterConfig())
     assert replaced[:, line - 1 : line + 2].all()
     np.testing.assert_allclose(cleaned[:, line - 1 : line + 2], 1.0, atol=0.02)
     np.testing.assert_array_equal(cleaned[:, absorption], flux[:, absorption])
@@ -248,9 +264,9 @@ def test_bright_lines_are_replaced_and_absorption_stays() -> None:
 @pytest.mark.parametrize("redshift", [0.0, 0.02])
 def test_sky_residuals_are_replaced_where_the_sky_is_observed(sign: int, redshift: float) -> None:
     flux = np.random.default_rng(6).normal(1, 0.01, (50, 948)).astype(np.float32)
-    sky = int(np.argmin(np.abs(WAVELENGTH * (1 + redshift) - 6863.96)))
+    sky = int(np.argmin(np.abs(WAVELENGTH * (1 + redshift) - 6923.22)))
     flux[:, sky] += sign * 0.3
-    _, replaced = clean_spectra(flux, options(channels(redshift), redshift))
+    _, replaced = clean_spectra(flux, redshift, LineFilterConfig())
     assert replaced[:, sky].all()
 
 

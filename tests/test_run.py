@@ -398,7 +398,7 @@ def test_one_galaxy_fails_and_the_others_are_finished(base: Path, tmp_path: Path
     results = {result.name: result for result in surveys.run_here(survey, progress=Shrink())}
     assert {name: result.outcome for name, result in results.items()} == {"A1": "failed", "A2": "failed", "A3": "done"}
     assert "short.fits: truncated" in results["A1"].error
-    assert "shrinking.fits: ended while DATA was read" in results["A2"].error
+    assert "shrinking.fits: ended while" in results["A2"].error
     assert "Traceback" in results["A2"].details
     assert (tmp_path / "out" / "A3.zarr").is_dir()
     assert not (tmp_path / "out" / "A2.zarr").exists()

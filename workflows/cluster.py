@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 from dask import config as dask_config
@@ -43,22 +45,38 @@ def start_cluster(config: LocalCluster, *, workers: int, worker_bytes: int, devi
         "distributed.comm.timeouts.connect": "60s",
         "distributed.admin.large-graph-warning-threshold": "64MB",
     }
-    with (
-        dask_config.set(settings),
-        DaskCluster(
-            n_workers=workers,
-            threads_per_worker=3 if on_gpu else 1,
-            processes=True,
-            host="127.0.0.1",
-            memory_limit=2 * worker_bytes,
-            resources={"GPU": 1} if on_gpu else None,
-            dashboard_address=_dashboard_address(config.dashboard),
-            scheduler_kwargs={"dashboard": config.dashboard is not None},
-            silence_logs=logging.ERROR,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    with ExitStack() as stack:
+        stack.enter_context(dask_config.set(settings))
+        with _interrupts_held():
+            cluster = stack.enter_context(
+                DaskCluster(
+                    n_workers=workers,
+                    threads_per_worker=3 if on_gpu else 1,
+                    processes=True,
+                    host="127.0.0.1",
+                    memory_limit=2 * worker_bytes,
+                    resources={"GPU": 1} if on_gpu else None,
+                    dashboard_address=_dashboard_address(config.dashboard),
+                    scheduler_kwargs={"dashboard": config.dashboard is not None},
+                    silence_logs=logging.CRITICAL,  # what matters comes back as the failure of a galaxy
+                )
+            )
+        yield stack.enter_context(Client(cluster))
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the end; processes that are started meanwhile, and later by Dask, never get it.
+
+    A terminal sends it to all processes. The workers are to be stopped by this one, without tracebacks of their own.
+    They inherit the mask of the thread that starts them, which inherits it from the one that makes the cluster.
+    """
+    resource_tracker.ensure_running()  # it clears the mask of the thread that happens to need it first
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _dashboard_address(wanted: str | None) -> str:

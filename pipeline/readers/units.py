@@ -19,7 +19,8 @@ from galprote.model.errors import CubeError
 MUSE_UNIT: Final = u.Unit(1e-20 * u.erg / u.s / u.cm**2 / u.AA)
 #: Units larger than this (in erg/s/cm2/Angstrom) would put variances out of float32's range.
 _LARGEST_SCALE: Final = 1e-14
-_COUNTS: Final = frozenset({"ct", "adu", "electron", "DN", "ph", "s", "pix", "Angstrom"})
+_COUNTS: Final = frozenset({"ct", "adu", "electron", "DN", "ph"})
+_PER: Final = frozenset({"s", "pix", "Angstrom"})
 _SPAXEL: Final = re.compile(r"/\s*(spaxel|spax|pixel|pix)\b|\b(spaxel|spax|pixel|pix)(\*\*|\^)?\(?-1\)?", re.IGNORECASE)
 _SPELLINGS: Final = (
     (re.compile(r"\bergs?\b", re.IGNORECASE), "erg"),
@@ -93,7 +94,7 @@ def flux_unit(found: str, *, muse: bool, fscale: float = 1.0) -> FluxUnit:
         if unit.is_equivalent(target):
             return _flux_density(unit, u.Unit(target), found)
     bases = {base.name for base in unit.bases}
-    if bases <= _COUNTS:
+    if bases & _COUNTS and bases <= _COUNTS | _PER:
         return FluxUnit(_fits(u.Unit(unit / unit.scale)), unit.scale, found, calibrated=False)
     raise CubeError(
         f"BUNIT = '{found}' is not a flux density per wavelength (such as 1e-20 erg/s/cm2/Angstrom), "

@@ -1,0 +1,122 @@
+"""Replace bright emission lines and sky residuals by a running median, and leave the stars' own features alone."""
+
+from typing import Final
+
+import bottleneck
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from galprote.model.decoder import Decoder
+from galprote.model.gaps import fill_gaps
+from galprote.model.grids import KEPT, N_WAVELENGTH, WAVELENGTH
+
+#: Bright night-sky lines with residuals in MUSE cubes, observed air wavelengths in Angstrom.
+SKY_LINES: Final = (5577.34, 5889.95, 5895.92, 6300.30, 6363.78, 6863.96, 6923.22, 6948.94, 6978.26)
+
+#: Half-width around a sky line within which residuals of either sign are replaced, Angstrom.
+SKY_HALF_WIDTH: Final = 6.0
+
+#: Attenuations at which the templates' own peaks are measured, mag.
+ALLOWANCE_AV: Final = (0.0, 1.5)
+
+#: Allowance of a filter that knows no templates.
+NO_ALLOWANCE: Final = (0.0,) * N_WAVELENGTH
+
+
+class LineFilterConfig(BaseModel):
+    """The running median that removes bright lines and sky residuals."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window: int = Field(default=31, ge=5, le=201)
+    """Width of the running median, model samples of 2.48 A; odd."""
+    threshold: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    """Replace samples this many robust standard deviations above the running median, and below it near sky lines."""
+
+    @field_validator("window")
+    @classmethod
+    def _odd(cls, window: int) -> int:
+        if window % 2 == 0:
+            raise ValueError("must be odd")
+        return window
+
+
+def clean_spectra(
+    rest: NDArray[np.float32], redshift: float, config: LineFilterConfig, allowance: tuple[float, ...] = NO_ALLOWANCE
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Fill gaps, then replace bright lines and sky residuals by the running median.
+
+    A sample is replaced when it stands more than `threshold` robust standard deviations, and what the templates
+    themselves do there, above the running median; within 6 A of a night-sky line also when it is as far below. Its two
+    neighbours go with it. The emission bands, which the model does not see, are bridged before anything is measured.
+
+    Parameters
+    ----------
+    rest : (k, 948) float32
+        NaN where missing.
+    redshift : float
+    config : LineFilterConfig
+    allowance : tuple of 948 float
+        From `template_allowance`.
+
+    Returns
+    -------
+    cleaned : (k, 948) float32
+        The emission bands are bridged.
+    replaced : (k, 948) bool
+    """
+    valid = ~np.isnan(rest) & KEPT
+    filled = fill_gaps(torch.from_numpy(rest), torch.from_numpy(valid)).numpy()
+    smooth = running_median(filled, config.window)
+    deviation = filled - smooth
+    sigma = 1.4826 * bottleneck.nanmedian(np.where(valid, np.abs(deviation), np.nan), axis=1)
+    limit = config.threshold * sigma[:, None]
+    outlier = deviation > limit + np.array(allowance, dtype=np.float32) * smooth
+    outlier |= (deviation < -limit) & near_sky_line(redshift)
+    grown = outlier.copy()
+    grown[:, 1:] |= outlier[:, :-1]
+    grown[:, :-1] |= outlier[:, 1:]
+    grown &= valid
+    return np.where(grown, smooth, filled), grown
+
+
+def running_median(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """Centred running median along the last axis, the ends reflected: (n, m) -> (n, m) float32."""
+    half = window // 2
+    padded = np.pad(values, ((0, 0), (half, half)), mode="reflect")
+    return np.asarray(bottleneck.move_median(padded, window, axis=1)[:, 2 * half :], dtype=np.float32)
+
+
+def template_allowance(decoder: Decoder, config: LineFilterConfig) -> tuple[float, ...]:
+    """How far the templates' own peaks stand above their running median, relative to it.
+
+    Between deep absorption lines the continuum peaks by up to 15 %: at high signal-to-noise that would pass for
+    emission.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    config : LineFilterConfig
+
+    Returns
+    -------
+    tuple of 948 float
+        The largest over all templates, without dust and with much; at least zero.
+    """
+    spectra = decoder.templates()
+    dim = torch.stack([10 ** (-0.4 * av * decoder.attenuation()) for av in ALLOWANCE_AV])
+    reddened = (spectra * dim[:, None, :]).reshape(-1, spectra.shape[1])
+    kept = torch.from_numpy(KEPT).expand_as(reddened)
+    filled = fill_gaps(reddened, kept).numpy()
+    smooth = running_median(filled, config.window)
+    largest = np.maximum((filled / smooth - 1).max(axis=0), 0.0)
+    return tuple(largest.tolist())
+
+
+def near_sky_line(redshift: float) -> NDArray[np.bool_]:
+    """Model samples within 6 A of a bright night-sky line, bool (948,)."""
+    observed = WAVELENGTH * (1 + redshift)
+    near: NDArray[np.bool_] = np.abs(observed[:, None] - np.array(SKY_LINES)).min(axis=1) <= SKY_HALF_WIDTH
+    return near
