@@ -101,9 +101,11 @@ class ModelSection(_Section):
     """auto: an NVIDIA GPU where there is one."""
 
 
-def _local_only(address: str | None) -> str | None:
-    if address is not None and ":" not in address:
-        raise ValueError("expected host:port, such as 127.0.0.1:8787, or null")
+def _host_and_port(address: str | None) -> str | None:
+    if address is not None:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError("expected host:port, such as 127.0.0.1:8787, or null")
     return address
 
 
@@ -112,9 +114,10 @@ class LocalCluster(_Section):
 
     type: Literal["local"] = "local"
     workers: int | None = Field(default=None, ge=1, le=1024)
-    """Worker processes; null: one for each core (or each GPU) as far as the memory allows."""
-    dashboard: Annotated[str | None, AfterValidator(_local_only)] = "127.0.0.1:8787"
-    """Where the Dask dashboard listens; another port is taken when this one is busy. null: no dashboard."""
+    """Worker processes; null: one for each core, as far as the memory allows; with a GPU, one."""
+    dashboard: Annotated[str | None, AfterValidator(_host_and_port)] = "127.0.0.1:8787"
+    """Where the Dask dashboard listens; another port is taken when this one is busy. null: no dashboard. Another host
+    than 127.0.0.1 shows it, without a password, to everybody who reaches this machine."""
 
 
 class SurveyConfig(_Section):

@@ -32,6 +32,7 @@ class StoreLayout:
     maps : dict of str to dict
         Attributes of each map.
     coordinates : dict
+        But those of the sky, which `sky_coordinates` computes when they are written.
         Name to (dims, values, attributes).
     provenance : dict
     """
@@ -85,7 +86,8 @@ def store_layout(
         "foreground_source": galaxy.foreground.source,
         "provenance": json.dumps(record, sort_keys=True),
     }
-    coordinates = _sky_coordinates(attributes["wcs_header"], cube.sizes["y"], cube.sizes["x"])
+    on_sky = bool(attributes["wcs_header"])
+    coordinates: dict[str, Coordinate] = {}
     cubes = list(_cubes(galaxy, unit, len(cube["wavelength"]), (len(metallicities), len(ages_gyr))))
     if galaxy.products.residual:
         about = {"units": "Angstrom", "long_name": "rest-frame wavelength in air"}
@@ -100,12 +102,12 @@ def store_layout(
         product.name: {
             "units": unit if product.unit == CUBE_UNIT else product.unit,
             "long_name": product.long_name,
-            **({"coordinates": "ra dec"} if "ra" in coordinates else {}),
+            **({"coordinates": "ra dec"} if on_sky else {}),
             **(flag_attributes() if product.name == "status" else {}),
         }
         for product in MAPS
     }
-    if "ra" in coordinates:
+    if on_sky:
         for item in cubes:
             item.attributes["coordinates"] = "ra dec"
     return StoreLayout(attributes, tuple(cubes), maps, coordinates, record)
@@ -148,7 +150,7 @@ def _cubes(galaxy: GalaxyConfig, unit: str, channels: int, grid: tuple[int, int]
     return cubes
 
 
-def _sky_coordinates(wcs_header: str, ny: int, nx: int) -> dict[str, Coordinate]:
+def sky_coordinates(wcs_header: str, ny: int, nx: int) -> dict[str, Coordinate]:
     """Right ascension and declination of every spaxel's centre, ICRS degrees; nothing without a WCS."""
     if not wcs_header:
         return {}

@@ -9,9 +9,11 @@ from typing import Final
 from galprote.model.errors import PlanError
 from galprote.model.grids import N_KEPT, N_WAVELENGTH
 
-#: Memory of a process before it has read anything: the interpreter, the libraries and, in a worker, the model.
+#: Memory of a process before it has read anything: the interpreter, the libraries and, in a worker, the model; CUDA's
+#: libraries take some GB of a GPU worker's host memory.
 DRIVER_BYTES: Final = 450 * 1024**2
 WORKER_BYTES: Final = 650 * 1024**2
+GPU_WORKER_BYTES: Final = 3 * 1024**3
 
 #: Most rows in a chunk: beyond it reading gets no faster, and the work is shared less evenly.
 MOST_ROWS: Final = 16
@@ -83,6 +85,7 @@ def plan_chunks(
     rows: int | None = None,
     continuum: bool = False,
     light_grid: int = 636,
+    worker_bytes: int = WORKER_BYTES,
     where: str = "cube",
 ) -> ChunkPlan:
     """Choose rows and workers so that all processes together stay within the budget.
@@ -98,6 +101,8 @@ def plan_chunks(
         Rows in a chunk; chosen when not given.
     continuum, light_grid
         See `spaxel_bytes`.
+    worker_bytes : int
+        Memory of an idle worker.
     where : str
         For the error's text.
 
@@ -115,15 +120,15 @@ def plan_chunks(
     row_bytes = nx * spaxel_bytes(channels, continuum=continuum, light_grid=light_grid)
     smallest = rows or 1
     for count in range(min(workers, -(-ny // smallest)), 0, -1):
-        left = (budget_bytes - DRIVER_BYTES) // count - WORKER_BYTES
+        left = (budget_bytes - DRIVER_BYTES) // count - worker_bytes
         affordable = left // (row_bytes * CHUNKS_PER_WORKER)
         if affordable >= smallest:
             # No more rows than give every worker a few chunks.
             chosen = rows or int(min(affordable, MOST_ROWS, max(1, ny // (4 * count))))
             chunk = chosen * row_bytes
-            peak = DRIVER_BYTES + count * (WORKER_BYTES + CHUNKS_PER_WORKER * chunk)
+            peak = DRIVER_BYTES + count * (worker_bytes + CHUNKS_PER_WORKER * chunk)
             return ChunkPlan(channels, ny, nx, chosen, count, chunk, peak)
-    needed = DRIVER_BYTES + WORKER_BYTES + CHUNKS_PER_WORKER * smallest * row_bytes
+    needed = DRIVER_BYTES + worker_bytes + CHUNKS_PER_WORKER * smallest * row_bytes
     raise PlanError(
         f"{where}: one worker with chunks of {smallest} row(s) needs {needed / 2**30:.2f} GiB, chunks.memory allows "
         f"{budget_bytes / 2**30:.2f} GiB; raise chunks.memory" + (" or lower chunks.rows" if smallest > 1 else "")

@@ -186,9 +186,9 @@ def rebin_to_rest(
         NaN where missing.
     """
     matrix, squared, weights, covered = _matrices(settings)
-    complete = valid.all(axis=0)
+    complete: NDArray[np.bool_] = np.all(valid, axis=0)
     if complete.all():
-        weight = np.broadcast_to(covered[:, None], (len(covered), len(complete)))
+        weight = np.broadcast_to(covered[:, None], (len(covered), valid.shape[1]))
     else:
         flux, variance = np.where(valid, flux, np.float32(0)), np.where(valid, variance, np.float32(0))
         weight = weights @ valid.astype(np.float32)

@@ -4,6 +4,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+import xarray as xr
 import yaml
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
@@ -18,11 +20,15 @@ from numpy.typing import NDArray
 from galprote.model.checkpoint import save_checkpoint
 from galprote.model.decoder import FINE_EDGES
 from galprote.model.transformer import GalProTE, ModelConfig
+from galprote.pipeline.block import BlockSettings
 from galprote.pipeline.config import find_cube, read_survey
 from galprote.pipeline.graph import ModelReference
-from galprote.workflows.galaxy import GalaxyJob, prepare_job
+from galprote.pipeline.layout import StoreLayout
+from galprote.pipeline.plan import ChunkPlan
+from galprote.pipeline.store import GalaxyStore
+from galprote.workflows.galaxy import check_galaxy, open_galaxy
 from galprote.workflows.planning import galaxy_plan
-from galprote.workflows.survey import GalaxyResult, model_reference, run_survey
+from galprote.workflows.survey import GalaxyResult, load_model, run_survey
 from tests import cubes
 from tests.libraries import synthetic_decoder
 
@@ -143,18 +149,30 @@ def run_here(
         return run_survey(read_survey(survey), progress or Recorder(), overwrite=overwrite)
 
 
-def first_job(survey: Path) -> tuple[GalaxyJob, ModelReference]:
+@dataclass(frozen=True)
+class FirstJob:
+    """A galaxy that is opened."""
+
+    plan: ChunkPlan
+    store: GalaxyStore
+    cube: xr.Dataset
+    settings: BlockSettings
+    layout: StoreLayout
+
+
+def first_job(survey: Path) -> tuple[FirstJob, ModelReference]:
     """The first galaxy of a survey, opened and checked but not begun."""
     config = read_survey(survey)
-    galaxy, model = config.galaxies[0], model_reference(config)
+    galaxy, (model, templates) = config.galaxies[0], load_model(config)
     make_plan = partial(galaxy_plan, config, model.device)
     config.output.mkdir(exist_ok=True)
-    job = prepare_job(galaxy, find_cube(galaxy), config.output, make_plan, model, overwrite=False)
+    job = check_galaxy(galaxy, find_cube(galaxy), config.output, make_plan, model, overwrite=False)
     assert job is not None
-    return job, model
+    opened = open_galaxy(job, model, templates)
+    return FirstJob(job.plan, job.store, opened.cube, opened.settings, opened.layout), model
 
 
-def tree(folder: Path, *, without: tuple[str, ...] = ("summary.json",)) -> dict[str, str]:
+def tree(folder: Path, *, without: tuple[str, ...] = ("summary.json", ".lock")) -> dict[str, str]:
     """Hashes of all files under a folder."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

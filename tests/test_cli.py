@@ -281,7 +281,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cube: Path, checkpoint: Path
         while command.process.poll() is None:
             command.look()
             for path in folder.glob("out/*"):
-                if path.suffix != ".partial" and path.name not in opened:
+                if path.suffix != ".partial" and path.name not in {".lock", *opened}:
                     assert complete(path), f"{path}: what is this?"
                     opened[path.name] = None
             if opened and not listening:

@@ -43,6 +43,7 @@ def start_cluster(config: LocalCluster, *, workers: int, worker_bytes: int, devi
     settings = {
         "distributed.scheduler.allowed-failures": 3,
         "distributed.comm.timeouts.connect": "60s",
+        "distributed.scheduler.no-workers-timeout": "120s",
         "distributed.admin.large-graph-warning-threshold": "64MB",
     }
     with ExitStack() as stack:

@@ -11,17 +11,20 @@ from dask.delayed import Delayed
 from distributed import Client, Future, as_completed
 from numpy.typing import NDArray
 
+from galprote.model.decoder import Decoder
 from galprote.model.errors import ConfigError
 from galprote.pipeline.block import BlockSettings
 from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.graph import ChunkSummary, ModelReference, chunk_tasks
 from galprote.pipeline.layout import StoreLayout, all_product_files, store_layout
+from galprote.pipeline.line_filter import template_allowance
 from galprote.pipeline.masks import read_spatial_mask
 from galprote.pipeline.plan import CHUNKS_PER_WORKER, ChunkPlan
 from galprote.pipeline.preprocess import PreprocessSettings
 from galprote.pipeline.provenance import differences, provenance
 from galprote.pipeline.readers import open_cube
 from galprote.pipeline.readers.noise import METHOD
+from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.readers.unpack import is_gzip
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.publish import publish_products
@@ -29,31 +32,42 @@ from galprote.workflows.publish import publish_products
 
 @dataclass(frozen=True)
 class GalaxyJob:
-    """A galaxy that is ready to be computed: all its input was opened and checked.
+    """A galaxy that may be computed: its input was checked, nothing of it is kept.
 
     Attributes
     ----------
     galaxy : GalaxyConfig
     cube_path : Path
-    cube : xarray.Dataset
     plan : ChunkPlan
-    excluded : (y, x) bool or None
-    settings : BlockSettings
     store : GalaxyStore
-    layout : StoreLayout
     """
 
     galaxy: GalaxyConfig
     cube_path: Path
-    cube: xr.Dataset
     plan: ChunkPlan
+    store: GalaxyStore
+
+
+@dataclass(frozen=True)
+class OpenedGalaxy:
+    """What computing a galaxy takes; made when its turn comes.
+
+    Attributes
+    ----------
+    cube : xarray.Dataset
+        Lazy, chunked as planned.
+    excluded : (y, x) bool or None
+    settings : BlockSettings
+    layout : StoreLayout
+    """
+
+    cube: xr.Dataset
     excluded: NDArray[np.bool_] | None
     settings: BlockSettings
-    store: GalaxyStore
     layout: StoreLayout
 
 
-def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset) -> BlockSettings:
+def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, templates: Decoder) -> BlockSettings:
     """Settings of a galaxy's blocks."""
     preprocess = PreprocessSettings(
         wavelength=tuple(float(value) for value in cube["wavelength"].values),
@@ -64,12 +78,13 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset) -> BlockSettings:
         line_filter=galaxy.line_filter,
         snr_min=galaxy.snr_min,
         max_filled=galaxy.max_filled,
+        allowance=template_allowance(templates, galaxy.line_filter),
     )
     wanted = galaxy.products
     return BlockSettings(preprocess, wanted.residual, wanted.continuum_subtracted, wanted.light_grid)
 
 
-def prepare_job(
+def check_galaxy(
     galaxy: GalaxyConfig,
     cube_path: Path,
     output: Path,
@@ -78,7 +93,9 @@ def prepare_job(
     *,
     overwrite: bool,
 ) -> GalaxyJob | None:
-    """Open and check a galaxy's input, and decide whether to begin, go on or skip.
+    """Check a galaxy's input, and decide whether to begin, go on or skip.
+
+    A compressed cube is not unpacked for that: its headers are compared when its turn comes.
 
     Parameters
     ----------
@@ -105,19 +122,32 @@ def prepare_job(
         If the cube cannot be used, or does not fit.
     """
     store = GalaxyStore(output, galaxy.name)
-    if is_gzip(cube_path) and _unpacked_before(galaxy, cube_path, store, model):
-        return None
-    cube = open_cube(cube_path, redshift=galaxy.redshift, rows=1, scratch=store.scratch)
-    shape = (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"])
-    excluded = read_spatial_mask(galaxy.mask, shape[1:]) if galaxy.mask else None
-    record = provenance(galaxy, cube_path, cube.attrs["header_sha256"], model.sha256)
+    shape, _ = cube_shape(cube_path, galaxy.redshift)
+    if galaxy.mask:
+        read_spatial_mask(galaxy.mask, shape[1:])
+    if is_gzip(cube_path):
+        headers = _recorded_headers(store)
+    else:
+        headers = str(open_cube(cube_path, redshift=galaxy.redshift).attrs["header_sha256"])
+    record = provenance(galaxy, cube_path, headers, model.sha256)
     finished, rows = _earlier_work(store, record, overwrite=overwrite)
-    if finished:
-        return None
-    plan = make_plan(galaxy, shape, rows)
-    cube = open_cube(cube_path, redshift=galaxy.redshift, rows=plan.rows, scratch=store.scratch)
+    return None if finished else GalaxyJob(galaxy, cube_path, make_plan(galaxy, shape, rows), store)
+
+
+def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> OpenedGalaxy:
+    """Open a galaxy's cube and describe its products.
+
+    Raises
+    ------
+    CubeError
+        If the cube cannot be used.
+    """
+    galaxy, store = job.galaxy, job.store
+    cube = open_cube(job.cube_path, redshift=galaxy.redshift, rows=job.plan.rows, scratch=store.scratch)
+    excluded = read_spatial_mask(galaxy.mask, (cube.sizes["y"], cube.sizes["x"])) if galaxy.mask else None
+    record = provenance(galaxy, job.cube_path, cube.attrs["header_sha256"], model.sha256)
     layout = store_layout(galaxy, cube, record, model.metallicities, model.ages_gyr)
-    return GalaxyJob(galaxy, cube_path, cube, plan, excluded, block_settings(galaxy, cube), store, layout)
+    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, templates), layout)
 
 
 def assumptions(cube: xr.Dataset) -> list[str]:
@@ -131,11 +161,10 @@ def assumptions(cube: xr.Dataset) -> list[str]:
     return [str(note) for note in notes if note]
 
 
-def _unpacked_before(galaxy: GalaxyConfig, cube_path: Path, store: GalaxyStore, model: ModelReference) -> bool:
-    """Whether the products of a compressed cube exist, by its size and date: to read its headers would take minutes."""
-    done = store.finished_provenance() or {}
-    headers = done.get("input", {}).get("header_sha256", "")
-    return bool(provenance(galaxy, cube_path, headers, model.sha256)["fingerprint"] == done.get("fingerprint"))
+def _recorded_headers(store: GalaxyStore) -> str:
+    """Hash of the headers that earlier work was done with; to read those of a compressed cube takes long."""
+    earlier = store.finished_provenance() or (store.manifest() or {}).get("provenance", {})
+    return str(earlier.get("input", {}).get("header_sha256", ""))
 
 
 def _earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool) -> tuple[bool, int | None]:
@@ -166,6 +195,7 @@ def _in_the_way(path: Path, old: dict[str, Any], new: dict[str, Any]) -> str:
 
 def compute_galaxy(
     job: GalaxyJob,
+    opened: OpenedGalaxy,
     client: Client,
     model: ModelReference,
     *,
@@ -178,6 +208,7 @@ def compute_galaxy(
     Parameters
     ----------
     job : GalaxyJob
+    opened : OpenedGalaxy
     client : distributed.Client
     model : ModelReference
     gpu : bool
@@ -195,16 +226,16 @@ def compute_galaxy(
     plan, store = job.plan, job.store
     manifest = store.manifest()
     begun = manifest is not None and store.store.is_dir()  # else killed before the store was there
-    if manifest is None or not begun or manifest["provenance"]["fingerprint"] != job.layout.fingerprint:
-        store.begin(job.layout.provenance, plan.rows)
-        store.create(job.layout.cubes, plan, job.layout.attributes)
+    if manifest is None or not begun or manifest["provenance"]["fingerprint"] != opened.layout.fingerprint:
+        store.begin(opened.layout.provenance, plan.rows)
+        store.create(opened.layout.cubes, plan, opened.layout.attributes)
     done = frozenset(store.finished_chunks(plan))
     finished_rows = sum(rows.stop - rows.start for index, rows in enumerate(plan.chunks) if index in done)
     on_start(plan.ny * plan.nx, finished_rows * plan.nx)
-    tasks = chunk_tasks(job.cube, plan, job.excluded, job.settings, model, store, skip=done, gpu=gpu)
+    tasks = chunk_tasks(opened.cube, plan, opened.excluded, opened.settings, model, store, skip=done, gpu=gpu)
     _run_bounded(client, tasks, on_chunk)
     fitted: int = client.submit(
-        publish_products, store, plan, job.layout, job.galaxy.products, pure=False, key=f"publish-{store.name}"
+        publish_products, store, plan, opened.layout, job.galaxy.products, pure=False, key=f"publish-{store.name}"
     ).result()
     store.remove_scratch()
     return fitted

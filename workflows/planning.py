@@ -1,28 +1,17 @@
 """What a run would do, from headers alone: galaxies, shapes, chunks, memory and products. Nothing is computed."""
 
-import gzip
 import hashlib
-import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
-from galprote.model.errors import ConfigError, CubeError, GalproteError
+from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import EDGES
 from galprote.model.predictor import resolve_device
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.layout import product_files
-from galprote.pipeline.plan import ChunkPlan, plan_chunks
+from galprote.pipeline.plan import GPU_WORKER_BYTES, WORKER_BYTES, ChunkPlan, plan_chunks
 from galprote.pipeline.provenance import mask_file
-from galprote.pipeline.readers import open_cube
-from galprote.pipeline.readers.axis import select_channels
-from galprote.pipeline.readers.fitsfile import Hdu, walk_hdus
-from galprote.pipeline.readers.generic import find_generic
-from galprote.pipeline.readers.muse import find_muse
-from galprote.pipeline.readers.opening import MODEL_WINDOW
-from galprote.pipeline.readers.parts import image_of
-from galprote.pipeline.readers.unpack import is_gzip
+from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.cluster import most_workers
 
@@ -55,7 +44,8 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
             shape, channels = _mock_shape(galaxy), 0
             source += " (will be made)"
         else:
-            shape, channels = _cube_shape(find_cube(galaxy) if galaxy.cube else Path(source), galaxy.redshift)
+            shape, channels = cube_shape(find_cube(galaxy) if galaxy.cube else Path(source), galaxy.redshift)
+        _require_inputs(survey, galaxy)
         device = "cpu" if survey.model.device == "cpu" else resolve_device("auto")
         plan = galaxy_plan(survey, device, galaxy, shape, None)
     except GalproteError as error:
@@ -63,32 +53,12 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
     return PlannedGalaxy(galaxy.name, source, plan, channels, state, products)
 
 
-def _cube_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], int]:
-    """Channels to read, ny and nx, and the channels in the file; a compressed cube is not unpacked for that."""
-    if is_gzip(path):
-        return _packed_shape(path, redshift)
-    cube = open_cube(path, redshift=redshift)
-    return (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"]), int(cube.attrs["channels_in_file"])
-
-
-def _packed_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], int]:
-    """The same from the headers up to the first cube in a compressed file."""
-    hdus: list[Hdu] = []
-    try:
-        with gzip.open(path, "rb") as packed:
-            for hdu in walk_hdus(cast("BinaryIO", packed), path, math.inf):
-                hdus.append(hdu)
-                if hdu.image and len(hdu.image.shape) == 3:
-                    break
-    except (EOFError, zlib.error, OSError) as error:
-        raise CubeError(f"{path}: damaged or truncated gzip file ({error}): copy or download it again") from error
-    try:
-        parts = find_muse(hdus) or find_generic(path, hdus)
-        channels = select_channels(parts.axis, MODEL_WINDOW, redshift)
-    except CubeError as error:
-        raise CubeError(f"{path}: {error}") from error
-    size = image_of(parts.flux).shape
-    return (channels.wavelength.size, size[parts.axes[1]], size[parts.axes[2]]), parts.axis.wavelength.size
+def _require_inputs(survey: SurveyConfig, galaxy: GalaxyConfig) -> None:
+    """Raise ConfigError if a galaxy's mask or the survey's weights are missing."""
+    if galaxy.mask is not None and not mask_file(galaxy.mask).is_file():
+        raise ConfigError(f"{galaxy.name}: no such mask: {galaxy.mask}")
+    if survey.model.checkpoint is not None and not survey.model.checkpoint.is_file():
+        raise ConfigError(f"{galaxy.name}: no such checkpoint: {survey.model.checkpoint}")
 
 
 def _mock_shape(galaxy: GalaxyConfig) -> tuple[int, int, int]:
@@ -144,5 +114,6 @@ def galaxy_plan(
         workers=most_workers(survey.cluster, device),
         rows=rows or survey.chunks.rows,
         continuum=galaxy.products.continuum_subtracted,
+        worker_bytes=GPU_WORKER_BYTES if device == "cuda" else WORKER_BYTES,
         where=galaxy.name,
     )

@@ -8,7 +8,7 @@ import zarr
 
 from galprote.pipeline.config import ProductsConfig
 from galprote.pipeline.fits_export import export_fits
-from galprote.pipeline.layout import StoreLayout, all_product_files
+from galprote.pipeline.layout import StoreLayout, all_product_files, sky_coordinates
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.figure import draw_maps
@@ -24,7 +24,8 @@ def publish_products(store: GalaxyStore, plan: ChunkPlan, layout: StoreLayout, p
     int
         Number of fitted spaxels.
     """
-    store.assemble(plan, layout.maps, layout.coordinates)
+    sky = sky_coordinates(layout.attributes["wcs_header"], plan.ny, plan.nx)
+    store.assemble(plan, layout.maps, layout.coordinates | sky)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(store.store, zarr_format=3)

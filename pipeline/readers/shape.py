@@ -1,0 +1,62 @@
+"""A cube's size before it is opened, also when it is compressed."""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from galprote.model.errors import CubeError
+from galprote.pipeline.readers.axis import select_channels
+from galprote.pipeline.readers.fitsfile import Hdu, walk_hdus
+from galprote.pipeline.readers.generic import find_generic
+from galprote.pipeline.readers.muse import find_muse
+from galprote.pipeline.readers.opening import MODEL_WINDOW, open_cube
+from galprote.pipeline.readers.parts import image_of
+from galprote.pipeline.readers.unpack import is_gzip
+
+
+def cube_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], int]:
+    """Size of what would be read of a cube, from its headers; a compressed cube is not unpacked for that.
+
+    Parameters
+    ----------
+    path : Path
+    redshift : float
+
+    Returns
+    -------
+    shape : (int, int, int)
+        Channels to read, ny, nx.
+    channels : int
+        Channels in the file.
+
+    Raises
+    ------
+    CubeError
+        If the cube cannot be used.
+    """
+    if is_gzip(path):
+        return _packed_shape(path, redshift)
+    cube = open_cube(path, redshift=redshift)
+    return (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"]), int(cube.attrs["channels_in_file"])
+
+
+def _packed_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], int]:
+    """The same from the headers up to the first cube in a compressed file."""
+    hdus: list[Hdu] = []
+    try:
+        with gzip.open(path, "rb") as packed:
+            for hdu in walk_hdus(cast("BinaryIO", packed), path, math.inf):
+                hdus.append(hdu)
+                if hdu.image and len(hdu.image.shape) == 3:
+                    break
+    except (EOFError, zlib.error, OSError) as error:
+        raise CubeError(f"{path}: damaged or truncated gzip file ({error}): copy or download it again") from error
+    try:
+        parts = find_muse(hdus) or find_generic(path, hdus)
+        channels = select_channels(parts.axis, MODEL_WINDOW, redshift)
+    except CubeError as error:
+        raise CubeError(f"{path}: {error}") from error
+    size = image_of(parts.flux).shape
+    return (channels.wavelength.size, size[parts.axes[1]], size[parts.axes[2]]), parts.axis.wavelength.size
