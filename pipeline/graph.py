@@ -6,6 +6,7 @@ the graph: `predict` asks its own process for it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,30 +97,31 @@ def chunk_tasks(
     variance = cube["variance"].data.to_delayed(optimize_graph=False)[0, :, 0]
     if len(flux) != len(plan.chunks):
         raise ValueError(f"the cube has {len(flux)} chunks of rows, the plan {len(plan.chunks)}")
+    # Bound here: among a task's arguments Dask would look through thousands of numbers for tasks, chunk by chunk.
+    prepare = delayed(partial(prepare_block, settings=settings), pure=False)
+    predict = delayed(partial(_predict, settings=settings, model=model), pure=False)
+    write = delayed(partial(_write, settings=settings, store=store), pure=False)
     for index, rows in enumerate(plan.chunks):
         if index in skip:
             continue
         label = f"{store.name}-{index:05d}"
         mask = None if excluded is None else excluded[rows]
-        prepared = delayed(prepare_block, pure=False)(
-            flux[index], variance[index], mask, settings, dask_key_name=f"prepare-{label}"
-        )
+        prepared = prepare(flux[index], variance[index], mask, dask_key_name=f"prepare-{label}")
         with annotate(resources={"GPU": 1} if gpu else {}):
-            fitted = delayed(_predict, pure=False)(prepared, settings, model, dask_key_name=f"predict-{label}")
-        yield (
-            index,
-            delayed(_write, pure=False)(fitted, settings, store, index, rows, dask_key_name=f"write-{label}"),
-        )
+            fitted = predict(prepared, dask_key_name=f"predict-{label}")
+        yield index, write(fitted, index=index, rows=rows, dask_key_name=f"write-{label}")
 
 
-def _predict(prepared: PreparedBlock, settings: BlockSettings, model: ModelReference) -> FittedBlock:
+def _predict(prepared: PreparedBlock, *, settings: BlockSettings, model: ModelReference) -> FittedBlock:
     if model.device == "cpu":
         torch.set_num_threads(1)  # a worker process is one core's
     predictor = shared_predictor(model.checkpoint, model.sha256, model.device)
     return predict_block(prepared, settings, predictor)
 
 
-def _write(fitted: FittedBlock, settings: BlockSettings, store: GalaxyStore, index: int, rows: slice) -> ChunkSummary:
+def _write(
+    fitted: FittedBlock, *, settings: BlockSettings, store: GalaxyStore, index: int, rows: slice
+) -> ChunkSummary:
     products = finish_block(fitted, settings)
     store.write_chunk(index, rows, products)
     batch = fitted.prepared.batch

@@ -9,13 +9,14 @@ from typing import Any, Final
 import numpy as np
 
 from galprote.model.errors import CubeError
-from galprote.pipeline.readers.axis import channel_edges, served_redshifts
+from galprote.pipeline.readers.axis import served_redshifts
 from galprote.pipeline.readers.fitsfile import Hdu
 from galprote.pipeline.readers.noise import METHOD
 from galprote.pipeline.readers.opening import MODEL_WINDOW, CubeFile, open_file
 from galprote.pipeline.readers.parts import CubeParts, image_of
 from galprote.pipeline.readers.units import FluxUnit
 from galprote.pipeline.readers.voxels import Band, VoxelReport, scan_voxels
+from galprote.pipeline.rebin import edges_of
 
 #: Keywords worth showing, where a header has them.
 KEYWORDS: Final = ("OBJECT", "REDSHIFT", "INSTRUME", "DATE-OBS", "EXPTIME", "SPECSYS", "RADESYS")
@@ -203,7 +204,7 @@ def _unit(file: CubeFile, parts: CubeParts, problems: list[str]) -> FluxUnit | N
 def _redshifts(file: CubeFile, parts: CubeParts, problems: list[str]) -> tuple[float, float] | None:
     served = served_redshifts(parts.axis, MODEL_WINDOW)
     if served is None or served[1] < 0:
-        edges = channel_edges(np.sort(parts.axis.wavelength))
+        edges = edges_of(np.sort(parts.axis.wavelength))
         problems.append(
             f"{file.source}: {edges[0]:.1f}-{edges[-1]:.1f} A cannot hold the model's window "
             f"({MODEL_WINDOW[0]:.1f}-{MODEL_WINDOW[1]:.1f} A rest frame) at any redshift from 0 on"

@@ -117,8 +117,7 @@ class GalaxyStore:
 
     def finished_chunks(self, plan: ChunkPlan) -> set[int]:
         """Chunks that an earlier run finished, after unreadable records and half-written files are thrown away."""
-        for orphan in self.partial.rglob("*.partial"):
-            orphan.unlink()
+        self._remove_orphans()
         done = set()
         for index, rows in enumerate(plan.chunks):
             try:
@@ -132,6 +131,11 @@ class GalaxyStore:
             else:
                 self.chunk_file(index).unlink()
         return done
+
+    def _remove_orphans(self) -> None:
+        """Remove what a killed process had half written; nobody may be writing now."""
+        for orphan in self.partial.rglob("*.partial"):
+            orphan.unlink()
 
     def sweep(self) -> None:
         """Remove what a run that was killed after its last step has left; not the work of one with other settings."""
@@ -221,6 +225,7 @@ class GalaxyStore:
         coordinates : dict
             Further arrays: name to (dims, values, attributes).
         """
+        self._remove_orphans()
         group = zarr.open_group(self.store, mode="r+")
         whole = {product.name: np.empty((plan.ny, plan.nx), dtype=product.dtype) for product in MAPS}
         for index, rows in enumerate(plan.chunks):

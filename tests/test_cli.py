@@ -1,12 +1,14 @@
 """The command as it is typed: exit codes, messages, kills, and what is in the output folder meanwhile."""
 
+import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +19,13 @@ import pytest
 import xarray as xr
 import yaml
 from astropy.io import fits
+from rich.console import Console
 
 from galprote.workflows.cli import main
+from galprote.workflows.cluster import _dashboard_address
+from galprote.workflows.progress import LiveProgress
+from galprote.workflows.reporting import results_table
+from galprote.workflows.survey import GalaxyResult
 from tests import surveys
 
 COMMANDS = ("run", "plan", "inspect", "mock", "train", "evaluate")
@@ -204,6 +211,14 @@ class Running:
             self.look()
             time.sleep(0.02)
 
+    def listening(self) -> set[str]:
+        """Addresses at which the processes wait for connections."""
+        found = set()
+        for process in (psutil.Process(self.process.pid), *self.children.values()):
+            with suppress(psutil.NoSuchProcess):
+                found |= {one.laddr.ip for one in process.net_connections() if one.status == "LISTEN"}
+        return found
+
     def finish(self) -> tuple[int, str, str]:
         """Exit code and output."""
         output, error = self.process.communicate(timeout=120)
@@ -234,6 +249,11 @@ def running(survey: Path) -> Iterator[Running]:
             if child is not None and child.is_running():
                 child.kill()
         process.communicate()
+
+
+def records(survey: Path) -> int:
+    """Number of finished chunks on the disk."""
+    return len(list(survey.parent.glob("out/N1.partial/chunks/*.npz")))
 
 
 def complete(path: Path) -> bool:
@@ -270,24 +290,26 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, cube: Path, checkpoint: Path) -> Whole:
-    """One good and one truncated cube; every file is opened as soon as it has its final name."""
+    """One good and one truncated cube; a worker is killed on the way; files are opened as soon as they have their names."""
     folder = tmp_path_factory.mktemp("whole")
     truncated = folder / "truncated.fits"
     truncated.write_bytes(cube.read_bytes()[:1_000_000])
     survey = long_survey(folder, cube, checkpoint, truncated)
     opened: dict[str, None] = {}
     listening: set[str] = set()
+    victim: list[psutil.Process] = []
     with running(survey) as command:
         while command.process.poll() is None:
             command.look()
+            if not victim and records(survey) >= 3:
+                victim = [child for child in command.children.values() if "spawn_main" in " ".join(child.cmdline())][:1]
+                victim[0].kill()
             for path in folder.glob("out/*"):
                 if path.suffix != ".partial" and path.name not in {".lock", *opened}:
                     assert complete(path), f"{path}: what is this?"
                     opened[path.name] = None
             if opened and not listening:
-                processes = [psutil.Process(command.process.pid), *command.children.values()]
-                sockets = [socket for one in processes for socket in one.net_connections() if socket.status == "LISTEN"]
-                listening = {socket.laddr.ip for socket in sockets}
+                listening = command.listening()
             time.sleep(0.01)
         code, output, error = command.finish()
         return Whole(folder / "out", code, output, error, list(opened), listening, command.survivors())
@@ -310,7 +332,7 @@ def test_nothing_half_written_has_a_final_name(whole: Whole) -> None:
     assert set(whole.opened) | {"summary.json"} == {
         "N1.zarr", "N1_MAPS.fits", "N1_RESIDUAL.fits", "N1_maps.png", "summary.json",
     }  # fmt: skip
-    assert set(whole.opened) | {"summary.json"} == {path.name for path in whole.folder.iterdir()}
+    assert set(whole.opened) | {"summary.json", ".lock"} == {path.name for path in whole.folder.iterdir()}
     assert not list(whole.folder.rglob("*.partial"))
 
 
@@ -328,6 +350,28 @@ def test_processes_and_threads_give_the_same_bytes(whole: Whole, tmp_path: Path,
     assert surveys.tree(whole.folder) == surveys.tree(tmp_path / "out")
 
 
+def test_brackets_in_a_message_are_no_markup() -> None:
+    why = "[mask] is no [/path] of file.fits[DQ]"
+    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
+    console.print(results_table([GalaxyResult("N1", "failed", error=why)]))
+    with LiveProgress(console) as progress:
+        progress.start("N1", 10, 0)
+        progress.finish("N1", why)
+        progress.message(why)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count(why) >= 3
+
+
+def test_a_busy_port_is_left_to_others() -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        assert _dashboard_address(f"127.0.0.1:{port}") == "127.0.0.1:0"
+    assert _dashboard_address(f"127.0.0.1:{port}") == f"127.0.0.1:{port}"
+    assert _dashboard_address(None) == "127.0.0.1:0", "Dask would listen on port 8787 otherwise"
+
+
 def test_run_again_with_other_settings(
     capsys: Capture, whole: Whole, tmp_path: Path, cube: Path, checkpoint: Path
 ) -> None:
@@ -343,11 +387,6 @@ def test_run_again_with_other_settings(
     code, _, error = call(capsys, "run", survey)
     assert code == 2
     assert "settings.redshift: 0.005 -> 0.0051" in error
-
-
-def records(survey: Path) -> int:
-    """Number of finished chunks on the disk."""
-    return len(list(survey.parent.glob("out/N1.partial/chunks/*.npz")))
 
 
 def test_killed_and_resumed_equals_undisturbed(survey: Path, whole: Whole) -> None:
@@ -376,10 +415,13 @@ def test_killed_and_resumed_equals_undisturbed(survey: Path, whole: Whole) -> No
     assert surveys.tree(survey.parent / "out") == surveys.tree(whole.folder)
 
 
-def test_interrupted_by_the_keyboard(survey: Path, whole: Whole) -> None:
-    """Ctrl-C goes to every process of the terminal's group."""
+def test_interrupted_by_the_keyboard(capsys: Capture, survey: Path, whole: Whole) -> None:
+    """Ctrl-C goes to every process of the terminal's group. Before it, a second run is kept out of the folder."""
     with running(survey) as command:
         command.until(lambda: records(survey) >= 2)
+        refused, _, message = call(capsys, "run", survey)
+        assert refused == 2
+        assert f"another run is working there (process {command.process.pid} on " in message
         os.killpg(command.process.pid, signal.SIGINT)
         code, output, error = command.finish()
         assert code == 130, error

@@ -14,11 +14,11 @@ from galprote.pipeline.readers import open_cube
 from galprote.pipeline.readers.axis import (
     TOLERANCE,
     SpectralAxis,
-    channel_edges,
     select_channels,
     served_redshifts,
     vacuum_to_air,
 )
+from galprote.pipeline.rebin import edges_of
 from tests import cubes
 from tests.cubes import bits, opened
 
@@ -116,7 +116,7 @@ def test_channels_cover_the_window_and_are_as_few_as_they_can_be(
     in_file = axis.wavelength[chosen.first + chosen.step * np.arange(chosen.wavelength.size)]
     np.testing.assert_array_equal(in_file, chosen.wavelength)
     assert (np.diff(chosen.wavelength) > 0).all()
-    edges = channel_edges(chosen.wavelength)
+    edges = edges_of(chosen.wavelength)
     low, high = (edge * (1 + redshift) for edge in window)
     assert edges[0] <= low
     assert edges[-1] >= high

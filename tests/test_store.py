@@ -68,13 +68,17 @@ def test_a_torn_record_does_not_count(tmp_path: Path, damage: str) -> None:
     assert not path.exists()
 
 
-def test_half_written_files_are_swept(tmp_path: Path) -> None:
-    """Zarr's, and the record's own."""
-    store = begun(tmp_path, chunks=1)
+@pytest.mark.parametrize("later", [False, True])
+def test_half_written_files_are_swept(tmp_path: Path, later: bool) -> None:
+    """Zarr's, and the record's own: of an earlier run at the start, of a worker that was killed in this one at the end."""
+    store = begun(tmp_path, chunks=3)
     orphans = [store.store / "residual/c/0/0/0.5f3a.partial", store.partial / "chunks/00001.partial"]
     for orphan in orphans:
         orphan.write_bytes(b"half")
-    assert store.finished_chunks(PLAN) == {0}
+    if later:
+        store.assemble(PLAN, {product.name: {} for product in MAPS}, {})
+    else:
+        assert store.finished_chunks(PLAN) == {0, 1, 2}
     assert not any(orphan.exists() for orphan in orphans)
 
 

@@ -249,4 +249,16 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             traceback.print_exception(error)
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        advice = "This is a bug in galprote: please report it with what --debug shows."
+        errors.print(
+            f"unexpected {type(error).__name__}: {error}\n{advice}",
+            style="red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(70)
     raise AssertionError("typer always exits")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from galprote.model.errors import CubeError
 from galprote.model.grids import STEP
+from galprote.pipeline.rebin import edges_of
 
 Medium = Literal["air", "vacuum"]
 
@@ -184,15 +185,9 @@ def checked_axis(
     return SpectralAxis(air, native, ctype, unit, assumption)
 
 
-def channel_edges(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges (n + 1,) of channels: halfway between centres, extrapolated at both ends."""
-    middles = (wavelength[1:] + wavelength[:-1]) / 2
-    return np.concatenate([[2 * wavelength[0] - middles[0]], middles, [2 * wavelength[-1] - middles[-1]]])
-
-
 def served_redshifts(axis: SpectralAxis, window: tuple[float, float]) -> tuple[float, float] | None:
     """Redshifts (lowest, highest) at which the cube covers a rest-frame window, or None if there are none."""
-    edges = channel_edges(np.sort(axis.wavelength))
+    edges = edges_of(np.sort(axis.wavelength))
     lowest = float(edges[0]) / (window[0] + TOLERANCE) - 1
     highest = float(edges[-1]) / (window[1] - TOLERANCE) - 1
     return (lowest, highest) if lowest <= highest else None
@@ -223,7 +218,7 @@ def select_channels(axis: SpectralAxis, window: tuple[float, float], redshift: f
         If the cube misses more than `TOLERANCE` of the window; names what is missing in both frames.
     """
     wavelength = axis.wavelength[:: axis.step]
-    edges = channel_edges(wavelength)
+    edges = edges_of(wavelength)
     low, high = window[0] * (1 + redshift), window[1] * (1 + redshift)
     blue = max(0.0, float(edges[0]) / (1 + redshift) - window[0])
     red = max(0.0, window[1] - float(edges[-1]) / (1 + redshift))
