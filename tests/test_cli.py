@@ -99,7 +99,8 @@ def test_wrong_usage(capsys: Capture, words: list[str]) -> None:
         ("output: out\n", ["galaxies"]),
         ("output: out\ngalaxies: [{name: A, cube: a.fits, redshift: -0.2, foreground: {ebv: 0}}]",
          ["galaxies[0].redshift = -0.2", "greater than -0.01"]),
-        ("output: out\ngalaxies: [{name: A, cube: a.fits, redshfit: 0.1, foreground: {ebv: 0}}]", ["redshfit", "redshift"]),
+        ("output: out\ngalaxies: [{name: A, cube: a.fits, redshfit: 0.1, foreground: {ebv: 0}}]",
+         ["redshfit", "redshift"]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["run", "plan"])
@@ -211,6 +212,15 @@ class Running:
             self.look()
             time.sleep(0.02)
 
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes that are alive."""
+        found = []
+        for process in self.children.values():
+            with suppress(psutil.NoSuchProcess):
+                if "spawn_main" in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
     def listening(self) -> set[str]:
         """Addresses at which the processes wait for connections."""
         found = set()
@@ -290,7 +300,7 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, cube: Path, checkpoint: Path) -> Whole:
-    """One good and one truncated cube; a worker is killed on the way; files are opened as soon as they have their names."""
+    """One good and one truncated cube, and a worker killed on the way; files are opened as soon as they have names."""
     folder = tmp_path_factory.mktemp("whole")
     truncated = folder / "truncated.fits"
     truncated.write_bytes(cube.read_bytes()[:1_000_000])
@@ -302,7 +312,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cube: Path, checkpoint: Path
         while command.process.poll() is None:
             command.look()
             if not victim and records(survey) >= 3:
-                victim = [child for child in command.children.values() if "spawn_main" in " ".join(child.cmdline())][:1]
+                victim = command.workers()[:1]
                 victim[0].kill()
             for path in folder.glob("out/*"):
                 if path.suffix != ".partial" and path.name not in {".lock", *opened}:
@@ -311,6 +321,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cube: Path, checkpoint: Path
             if opened and not listening:
                 listening = command.listening()
             time.sleep(0.01)
+        assert victim, "the run was over before a worker could be killed"
         code, output, error = command.finish()
         return Whole(folder / "out", code, output, error, list(opened), listening, command.survivors())
 
@@ -324,7 +335,7 @@ def test_one_bad_cube_gives_exit_code_1_and_its_reason(whole: Whole) -> None:
     assert "240" in rows["N1"]
     assert "…" not in whole.output
     assert f"Products: {whole.folder}" in whole.output
-    assert not whole.error, "nothing to say there"
+    assert "Traceback" not in whole.error
 
 
 def test_nothing_half_written_has_a_final_name(whole: Whole) -> None:

@@ -149,7 +149,7 @@ def test_the_continuum_is_what_the_observation_lacks(base: Path) -> None:
     """Observed minus continuum-subtracted is smooth: a model, without the noise of the observation."""
     with xr.open_zarr(base / "out" / "N1.zarr") as store:
         subtracted = store["continuum_subtracted"].to_numpy()[:, 0, 2]
-        first = int(round((float(store["wavelength_observed"][0]) - surveys.FIRST_CHANNEL) / 1.25))
+        first = round((float(store["wavelength_observed"][0]) - surveys.FIRST_CHANNEL) / 1.25)
     observed = fits.getdata(base / "cube.fits", "DATA")[first : first + len(subtracted), 0, 2]
     continuum = observed - subtracted
     noise = np.std(np.diff(observed))

@@ -70,7 +70,7 @@ def test_a_torn_record_does_not_count(tmp_path: Path, damage: str) -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 def test_half_written_files_are_swept(tmp_path: Path, later: bool) -> None:
-    """Zarr's, and the record's own: of an earlier run at the start, of a worker that was killed in this one at the end."""
+    """Zarr's and the record's own: of an earlier run at the start, of this run's dead workers at the end."""
     store = begun(tmp_path, chunks=3)
     orphans = [store.store / "residual/c/0/0/0.5f3a.partial", store.partial / "chunks/00001.partial"]
     for orphan in orphans:

@@ -1,6 +1,6 @@
 """`galprote-pipeline`: from the command line to an exit code.
 
-Exit codes: 0 all done; 1 some galaxies failed, the others are finished; 2 wrong configuration or usage; 130
+Exit codes: 0 all done; 1 some galaxies failed, the others are finished; 2 wrong configuration or usage; 70 a bug; 130
 interrupted.
 """
 
@@ -87,7 +87,7 @@ def run(
     if debug:
         for result in failed:
             errors.print(f"{result.name}:\n{result.details}", markup=False, highlight=False, soft_wrap=True)
-    _say(f"Products: {os.path.normpath(config.output)}")
+    _say(f"Products: {config.output}")
     raise typer.Exit(1 if failed else 0)
 
 

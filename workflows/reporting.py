@@ -1,6 +1,5 @@
 """Tables for the terminal: plans, results, truth against maps, evaluations."""
 
-import os
 from dataclasses import asdict
 from typing import Any
 
@@ -79,7 +78,7 @@ def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table |
         )
     parts: list[Table | str] = [table]
     parts += [f"[red]cannot run[/] {escape(item.problem)}" for item in plans if item.problem]
-    parts.append(f"Output: {escape(os.path.normpath(survey.output))}")
+    parts.append(f"Output: {escape(str(survey.output))}")
     products = plans[0].products
     parts.append(f"Products of each galaxy, such as {plans[0].name}: {', '.join(products)}")
     parts.append(f"Memory budget: {int(survey.chunks.memory) / GIB:.1f} GiB for all processes together")
@@ -89,7 +88,7 @@ def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table |
 def plan_dict(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> dict[str, Any]:
     """The same as plain data."""
     return {
-        "output": os.path.normpath(survey.output),
+        "output": str(survey.output),
         "memory_bytes": int(survey.chunks.memory),
         "galaxies": [asdict(item) for item in plans],
     }
