@@ -430,7 +430,9 @@ def test_interrupted_by_the_keyboard(capsys: Capture, survey: Path, whole: Whole
     """Ctrl-C goes to every process of the terminal's group. Before it, a second run is kept out of the folder."""
     with running(survey) as command:
         command.until(lambda: records(survey) >= 2)
+        os.killpg(command.process.pid, signal.SIGSTOP)  # or it might be done before the second run has looked
         refused, _, message = call(capsys, "run", survey)
+        os.killpg(command.process.pid, signal.SIGCONT)
         assert refused == 2
         assert f"another run is working there (process {command.process.pid} on " in message
         os.killpg(command.process.pid, signal.SIGINT)
