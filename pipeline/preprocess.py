@@ -8,6 +8,7 @@ for the rest frame.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import bottleneck
 import numpy as np
@@ -19,6 +20,10 @@ from galprote.model.grids import EDGES, KEPT
 from galprote.pipeline.line_filter import NO_ALLOWANCE, LineFilterConfig, clean_spectra
 from galprote.pipeline.quality import Status
 from galprote.pipeline.rebin import edges_of, rebin_matrix
+
+#: Shares above which `status` remarks on filled samples and on channels without a usable variance.
+MUCH_FILLED: Final = 0.10
+MANY_BAD_VARIANCES: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def preprocess(
     if len(rows) < n:  # np.take keeps the wavelengths' rows contiguous, indexing would not
         flux, variance, finite = (np.take(array, rows, axis=1) for array in (flux, variance, finite))
     good = np.isfinite(variance) & (variance > 0)
-    bad_variance = (finite & ~good).any(axis=0)
+    bad_variance = (finite & ~good).mean(axis=0) > MANY_BAD_VARIANCES
     rest, rest_variance = rebin_to_rest(flux, variance, finite & good, settings)
     present = ~np.isnan(rest)
     status[rows[bad_variance]] |= np.uint16(Status.BAD_VARIANCE)
@@ -136,7 +141,7 @@ def preprocess(
     status[rows[measures.filled > settings.max_filled]] |= np.uint16(Status.INCOMPLETE)
     status[rows[measures.flux <= 0]] |= np.uint16(Status.NOT_POSITIVE)
     status[rows[measures.snr < settings.snr_min]] |= np.uint16(Status.LOW_SNR)
-    status[rows[measures.filled > 0.05]] |= np.uint16(Status.FILLED)
+    status[rows[measures.filled > MUCH_FILLED]] |= np.uint16(Status.FILLED)
 
     refused = Status.NO_DATA | Status.INCOMPLETE | Status.NOT_POSITIVE | Status.LOW_SNR
     chosen = (status[rows] & np.uint16(refused)) == 0

@@ -19,11 +19,11 @@ class Status(IntFlag):
     FAILED = 32
     """The model gave a number that is not finite."""
     FILLED = 64
-    """Over 5 % of the samples had no data and were filled."""
+    """Over 10 % of the samples had no data and were filled (the adaptive optics' notch is 7 to 8 %)."""
     LINES_REPLACED = 128
     """Over 5 % of the samples were replaced by the line filter."""
     BAD_VARIANCE = 256
-    """Some finite fluxes had a variance that was not positive and finite; they were left out."""
+    """Over 1 % of the channels have a finite flux but no positive, finite variance; they were left out."""
     POOR_FIT = 512
     """The residuals exceed both 5 % of the flux and three times the noise (rms)."""
     AGE_BOUNDARY = 1024

@@ -79,7 +79,7 @@ def write_cube(
     flux[:, empty_rows], variance[:, empty_rows] = np.nan, np.nan
     flux[:, -1, -2:], variance[:, -1, -2:] = np.nan, np.nan
     variance[:, :, :faint] *= 400.0
-    variance[700:702, ny // 2, nx // 2] = (0.0, -4.0)
+    variance[700:724, ny // 2, nx // 2] = 12 * (0.0, -4.0)  # over one per cent of the channels
     path.parent.mkdir(parents=True, exist_ok=True)
     return cubes.write_muse_cube(path, flux, variance, cubes.muse_cards(FIRST_CHANNEL))
 

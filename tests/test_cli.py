@@ -239,6 +239,11 @@ class Running:
         return psutil.wait_procs(list(self.children.values()), timeout=seconds)[1]
 
 
+def _listen_to_the_keyboard() -> None:
+    """Undo what a shell does to commands in the background: they ignore Ctrl-C, and so do their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def running(survey: Path) -> Iterator[Running]:
     """`galprote-pipeline run`, in a process group of its own, as a terminal would start it."""
@@ -250,6 +255,7 @@ def running(survey: Path) -> Iterator[Running]:
         text=True,
         start_new_session=True,
         env=environment,
+        preexec_fn=_listen_to_the_keyboard,  # noqa: PLW1509
     )
     command = Running(process)
     try:

@@ -152,6 +152,7 @@ def mock(
         float | None, typer.Option(help="Last wavelength, A (default: 7400 or the window's end).")
     ] = None,
     ao_notch: Annotated[bool, typer.Option(help="Leave out 5806-5964 A, as adaptive optics does.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace a file that exists.")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint with the templates (default: shipped).")] = None,
     debug: Debug = False,
 ) -> None:
@@ -160,6 +161,11 @@ def mock(
 
     from galprote.model.checkpoint import load_checkpoint
     from galprote.pipeline.mock import MockConfig, make_mock, truth_path
+
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output} exists; choose another name, or add --overwrite")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output.parent}: no such folder")
 
     try:
         config = MockConfig(

@@ -77,10 +77,15 @@ def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table |
             f"{chunks.peak_bytes / GIB:.2f} GiB",
         )
     parts: list[Table | str] = [table]
-    parts += [f"[red]cannot run[/] {escape(item.problem)}" for item in plans if item.problem]
+    for item in plans:
+        if item.problem:
+            named = item.problem if item.problem.startswith(f"{item.name}:") else f"{item.name}: {item.problem}"
+            parts.append(f"[red]cannot run[/] {escape(named)}")
     parts.append(f"Output: {escape(str(survey.output))}")
-    products = plans[0].products
-    parts.append(f"Products of each galaxy, such as {plans[0].name}: {', '.join(products)}")
+    kinds = dict.fromkeys(tuple(name.removeprefix(item.name) for name in item.products) for item in plans)
+    for kind in kinds:
+        names = [item.name for item in plans if item.products == tuple(item.name + ending for ending in kind)]
+        parts.append(f"Products of {', '.join(names)}: {', '.join('NAME' + ending for ending in kind)}")
     parts.append(f"Memory budget: {int(survey.chunks.memory) / GIB:.1f} GiB for all processes together")
     return parts
 

@@ -40,8 +40,9 @@ class GalaxyResult:
     ----------
     name : str
     outcome : {"done", "skipped", "failed"}
-    spaxels, fitted : int
-    seconds : float
+    spaxels, fitted : int or None
+    seconds : float or None
+        None where nothing was computed in this run.
     error : str
         Why it failed.
     details : str
@@ -50,9 +51,9 @@ class GalaxyResult:
 
     name: str
     outcome: Outcome
-    spaxels: int = 0
-    fitted: int = 0
-    seconds: float = 0.0
+    spaxels: int | None = None
+    fitted: int | None = None
+    seconds: float | None = None
     error: str = ""
     details: str = field(default="", repr=False)
 
