@@ -67,11 +67,6 @@ def _mock_shape(galaxy: GalaxyConfig) -> tuple[int, int, int]:
     return (channels, *galaxy.mock.shape)
 
 
-def total_memory(plans: list[PlannedGalaxy]) -> int:
-    """Memory of the run at its peak, bytes."""
-    return max((item.plan.peak_bytes for item in plans if item.plan), default=0)
-
-
 def mock_cube_path(survey: SurveyConfig, galaxy: GalaxyConfig) -> Path:
     """Where a galaxy's synthetic cube is made; another name for other settings, so that an old cube is never taken."""
     assert galaxy.mock is not None
