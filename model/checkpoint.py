@@ -22,11 +22,14 @@ from torch import Tensor
 from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.errors import CheckpointError
 from galprote.model.grids import WAVELENGTH
+from galprote.model.kinematics import KinematicTemplates
 from galprote.model.transformer import GalProTE, ModelConfig
 
 FORMAT: Final = 1
-#: Tensors with more elements than this are stored in half precision.
+#: Tensors with more elements than this are stored in half precision, except those with such names: what is taken from
+#: an observed spectrum must be better than its noise.
 HALF_PRECISION_ABOVE: Final = 4096
+SINGLE_PRECISION: Final = ("model.refinement.templates.", "model.refinement.components")
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,15 @@ class Checkpoint:
         The JSON metadata: `training` (configuration, library, seed, steps), `metrics`.
     sha256 : str
         Hash of the file's bytes.
+    weights_sha256 : str
+        Hash of all tensors: the same whatever the metadata say.
     """
 
     model: GalProTE
     decoder: Decoder
     metadata: dict[str, Any]
     sha256: str
+    weights_sha256: str
 
 
 def default_checkpoint() -> Path:
@@ -66,7 +72,8 @@ def save_checkpoint(path: Path, model: GalProTE, decoder: Decoder, metadata: dic
     metadata : dict
         JSON-able `training` and `metrics`.
     """
-    tensors = {f"model.{name}": _stored(tensor) for name, tensor in model.state_dict().items()}
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = {name: _stored(name, tensor) for name, tensor in state.items()}
     tensors |= {
         "decoder.coefficients": decoder.coefficients.cpu(),
         "decoder.components": decoder.components.cpu(),
@@ -81,9 +88,36 @@ def save_checkpoint(path: Path, model: GalProTE, decoder: Decoder, metadata: dic
         "library": decoder.library,
         **metadata,
     }
+    _write(path, tensors, text)
+
+
+def add_to_metadata(path: Path, output: Path, **entries: Any) -> None:
+    """Write a copy of a checkpoint with more in its metadata; weights and everything else stay to the bit.
+
+    Parameters
+    ----------
+    path : Path
+    output : Path
+        May be `path` itself.
+    **entries
+        JSON-able; replace what has the same name.
+
+    Raises
+    ------
+    CheckpointError
+        If `path` is not a galprote checkpoint.
+    """
+    known = load_checkpoint(path).metadata
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _write(output, tensors, known | entries)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Under a temporary name first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"galprote": json.dumps(text, sort_keys=True)})
+    save_file(tensors, partial, metadata={"galprote": json.dumps(metadata, sort_keys=True)})
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.chmod(0o644)  # safetensors makes it private; a checkpoint is for the whole group
@@ -94,9 +128,10 @@ def _wavelength_axis() -> dict[str, Any]:
     return {"first": float(WAVELENGTH[0]), "last": float(WAVELENGTH[-1]), "n": len(WAVELENGTH), "medium": "air"}
 
 
-def _stored(tensor: Tensor) -> Tensor:
+def _stored(name: str, tensor: Tensor) -> Tensor:
     tensor = tensor.detach().cpu()
-    if tensor.is_floating_point() and tensor.numel() > HALF_PRECISION_ABOVE:
+    large = tensor.is_floating_point() and tensor.numel() > HALF_PRECISION_ABOVE
+    if large and not name.startswith(SINGLE_PRECISION):
         tensor = tensor.half()
     return tensor.contiguous()
 
@@ -144,12 +179,30 @@ def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
     return _assemble(path, metadata, tensors)
 
 
+def _tensors_sha256(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _empty_templates(tensors: dict[str, Tensor]) -> KinematicTemplates:
+    """Room for the reconstruction's templates, which have the sizes of their library."""
+    templates, components = tensors["model.refinement.templates.coefficients"].shape
+    terms = tensors["model.refinement.templates.expansion"].shape[1]
+    common = len(tensors["model.refinement.templates.spectra"])
+    return KinematicTemplates(components, terms, common, templates)
+
+
 def _assemble(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     """Put the parts together, and refuse parts that do not fit."""
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: checkpoint format {metadata.get('format')!r}; this galprote reads {FORMAT}")
+    weights = _tensors_sha256(tensors)
     try:
-        model = GalProTE(ModelConfig.model_validate(metadata["model"]))
+        config = ModelConfig.model_validate(metadata["model"])
+        model = GalProTE(config, _empty_templates(tensors) if config.refinement else None)
         decoder = Decoder(
             np.array(metadata["ages_gyr"]),
             np.array(metadata["metallicities"]),
@@ -173,4 +226,4 @@ def _assemble(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) 
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointError(f"{path}: weights that are not finite; the file is damaged or training diverged")
     model.eval()
-    return Checkpoint(model, decoder, metadata, file_sha256(path))
+    return Checkpoint(model, decoder, metadata, file_sha256(path), weights)

@@ -1,25 +1,50 @@
-"""The paper's tables for any checkpoint (section 4.1 and 4.2).
+"""Every suite of tests by name, for any checkpoint: the paper's tables and what the paper left out.
 
-The test spectra are made from the checkpoint's own templates, so that no template library is needed.
+The test spectra are made from the checkpoint's own templates, so that no template library is needed; only the suite
+`library` asks for one.
 """
 
+import time
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from galprote.model.bench import Bench
 from galprote.model.errors import ConfigError
-from galprote.model.grids import KEPT
-from galprote.model.populations import grid_means
+from galprote.model.fits import fits_suite
 from galprote.model.predictor import Predictor
-from galprote.model.synthesis import NoiseConfig, Synthesizer
+from galprote.model.statistics import SuiteResult
+from galprote.model.suites import (
+    artefacts_suite,
+    dispersion_suite,
+    library_suite,
+    paper_suite,
+    survey_suite,
+    velocity_suite,
+)
 
-#: Seed of the test spectra; no training uses it.
-TEST_SEED: Final = 20_250_301
+SUITES: Final[dict[str, Callable[[Bench], SuiteResult]]] = {
+    "paper": paper_suite,
+    "survey": survey_suite,
+    "library": library_suite,
+    "dispersion": dispersion_suite,
+    "velocity": velocity_suite,
+    "artefacts": artefacts_suite,
+    "fits": fits_suite,
+}
+
+NO_LIBRARY: Final = "library: left out, because it needs another template library: add --library FILE.npz or a folder"
 
 
-def evaluate_suites(predictor: Predictor, suite: str = "all", *, limit: int | None = None) -> dict[str, Any]:
+def evaluate_suites(
+    predictor: Predictor,
+    suite: str = "all",
+    *,
+    library: Path | None = None,
+    limit: int | None = None,
+    report: Callable[[str, float], None] = lambda name, seconds: None,
+) -> dict[str, SuiteResult]:
     """Run one suite of tests or all.
 
     Parameters
@@ -27,73 +52,52 @@ def evaluate_suites(predictor: Predictor, suite: str = "all", *, limit: int | No
     predictor : Predictor
     suite : str
         A name of `SUITES`, or `all`.
+    library : Path, optional
+        A template library (`galprote.model.libraries.read_library`) that the network was not trained on, for the suite
+        `library`; without it, `all` leaves that one out and says so.
     limit : int, optional
-        Use only so many spectra of a suite.
+        Use at most so many spectra in each case.
+    report : callable
+        Called with each suite's name and seconds when it is done.
 
     Returns
     -------
-    dict
-        Suite to quantity to `mean`, `sigma` and `rms` of predicted minus true. The same every time.
+    dict of SuiteResult
+        By suite; the same numbers every time, but for the seconds.
 
     Raises
     ------
     ConfigError
-        If there is no such suite.
+        If there is no such suite, or it needs a library.
     """
     if suite != "all" and suite not in SUITES:
         raise ConfigError(f"--suite {suite}: unknown; expected one of all, {', '.join(SUITES)}")
-    return {name: run(predictor, limit) for name, run in SUITES.items() if suite in {"all", name}}
+    if suite == "library" and library is None:
+        raise ConfigError("--suite library: needs a library that the network does not know; add --library PATH")
+    bench = Bench(predictor, library, limit)
+    results = {}
+    for name in SUITES if suite == "all" else (suite,):
+        if name == "library" and library is None:
+            results[name] = SuiteResult(remarks=[NO_LIBRARY])
+            continue
+        started = time.perf_counter()
+        results[name] = SUITES[name](bench)
+        report(name, time.perf_counter() - started)
+    return results
 
 
-def paper_suite(predictor: Predictor, limit: int | None = None) -> dict[str, Any]:
-    """The paper's protocol: its 111,936 spectra with noise of 0, 2 and 4 %, and 15 to 25 patches in each.
+def results_dict(results: dict[str, SuiteResult], predictor: Predictor) -> dict[str, Any]:
+    """Everything as plain data: suite to case to quantity to numbers.
 
-    `spectral_mse_percent` is 100 times the mean squared difference between the spectrum as seen and the fitted one,
-    both of median one (section 4.2.1); `point_to_point_percent` is that of all single samples (4.2.2);
-    `clean_mse_percent` is against the spectrum before noise and patches.
+    Under `about` what was measured and by what, and the remarks.
     """
-    decoder = predictor.checkpoint.decoder
-    test = Synthesizer(decoder, NoiseConfig(), TEST_SEED)
-    errors: list[NDArray[np.float64]] = []
-    n = 0
-    sums = np.zeros(3)
-    for batch in test.paper_set():
-        grid, av, model = predictor(batch.spectra.numpy())
-        log_age, metallicity = grid_means(grid, decoder.log_ages, decoder.metallicities)
-        true_age, true_metallicity = grid_means(batch.grid.numpy(), decoder.log_ages, decoder.metallicities)
-        residual = batch.spectra.numpy() - model[:, KEPT]
-        against_clean = batch.clean.numpy()[:, KEPT] - model[:, KEPT]
-        errors.append(
-            np.stack(
-                [
-                    log_age - true_age,
-                    metallicity - true_metallicity,
-                    av - batch.av.numpy(),
-                    100 * np.mean(residual**2, axis=1),
-                    100 * np.mean(against_clean**2, axis=1),
-                ]
-            )
-        )
-        sums += [residual.size, residual.sum(dtype=np.float64), np.square(residual, dtype=np.float64).sum()]
-        n += len(av)
-        if limit is not None and n >= limit:
-            break
-    table = np.concatenate(errors, axis=1)[:, :limit]
-    names = ("log_age", "metallicity", "av", "spectral_mse_percent", "clean_mse_percent")
-    result: dict[str, Any] = {name: _summary(row) for name, row in zip(names, table, strict=True)}
-    mean = sums[1] / sums[0]
-    sigma = float(np.sqrt(sums[2] / sums[0] - mean**2))
-    result["point_to_point_percent"] = {"mean": 100 * float(mean), "sigma": 100 * sigma}
-    result["spectra"] = table.shape[1]
-    return result
-
-
-def _summary(values: NDArray[np.float64]) -> dict[str, float]:
-    return {
-        "mean": float(values.mean()),
-        "sigma": float(values.std()),
-        "rms": float(np.sqrt(np.mean(values**2))),
+    checkpoint = predictor.checkpoint
+    about = {
+        "checkpoint_sha256": checkpoint.sha256,
+        "weights_sha256": checkpoint.weights_sha256,
+        "templates": checkpoint.decoder.library,
+        "device": predictor.device.type,
+        "versions": {name: version(name) for name in ("galprote", "torch", "numpy", "scipy")},
+        "remarks": [remark for result in results.values() for remark in result.remarks],
     }
-
-
-SUITES: Final[dict[str, Callable[[Predictor, int | None], dict[str, Any]]]] = {"paper": paper_suite}
+    return {"about": about} | {name: result.cases for name, result in results.items() if result.cases}

@@ -72,5 +72,8 @@ METALLICITIES: Final[NDArray[np.float64]] = np.array(
     [-2.27, -1.79, -1.49, -1.26, -0.96, -0.66, -0.35, -0.25, 0.06, 0.15, 0.26, 0.4]
 )
 
-#: Attenuation classes, A_V in magnitudes (16,).
+#: Distance of the attenuation classes, mag.
+AV_STEP: Final = 0.1
+
+#: The paper's attenuation classes, A_V in magnitudes (16,).
 AV_CLASSES: Final[NDArray[np.float64]] = np.arange(16) / 10.0

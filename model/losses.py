@@ -1,15 +1,26 @@
 """The training loss (paper, section 3.5.1) and the terms that are added to it.
 
-The paper's: mean squared error of the grid, one minus the correlation of the age and of the metallicity distributions,
-squared error of A_V. Added: the cross-entropy of the grid and of the A_V classes, and the squared errors of the mean
-log age and [M/H], which are what the maps show.
+The paper's: mean squared error of the grid, one minus the correlation of the age and metallicity distributions,
+squared error of A_V. Added: the cross-entropy of the grid and of the A_V classes; the squared errors of the mean log
+age and [M/H], which are what the maps show; the ranked probability score, which knows that bins have an order; and the
+squared errors of the kinematics. A refining network is judged after every stage.
 """
 
+from dataclasses import dataclass
+
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from galprote.model.decoder import Decoder
+from galprote.model.grids import AV_STEP
+from galprote.model.refinement import KMS_SCALE
+from galprote.model.synthesis import SyntheticSpectra
 from galprote.model.transformer import GalProTE, Prediction
+
+#: Noise at which errors count once; they count more in better spectra, within these bounds.
+NOISE_REFERENCE = 0.03
+NOISE_WEIGHTS = (0.4, 4.0)
 
 
 class LossConfig(BaseModel):
@@ -23,6 +34,26 @@ class LossConfig(BaseModel):
     cross_entropy: float = 1.0
     av_cross_entropy: float = 0.2
     moments: float = 10.0
+    ranked: float = 0.0
+    kinematics: float = 0.0
+    noise_weight: float = Field(default=0.0, ge=0.0, le=2.0)
+    """Power of the signal-to-noise ratio with which squared errors count."""
+    early_stages: float = Field(default=0.4, ge=0.0)
+    """Weight of every answer but the last of a refining network."""
+
+
+@dataclass(frozen=True)
+class GridAxes:
+    """Axes of the grid: `log_ages` (n_age,) and `metallicities` (n_metallicity,) float32."""
+
+    log_ages: Tensor
+    metallicities: Tensor
+
+    @classmethod
+    def of(cls, decoder: Decoder) -> "GridAxes":
+        """Axes of a decoder, on its device."""
+        axes = (torch.from_numpy(axis).float() for axis in (decoder.log_ages, decoder.metallicities))
+        return cls(*(axis.to(decoder.components.device) for axis in axes))
 
 
 def marginal_correlation(predicted: Tensor, target: Tensor, axis: int) -> Tensor:
@@ -32,43 +63,75 @@ def marginal_correlation(predicted: Tensor, target: Tensor, axis: int) -> Tensor
     return (a * b).sum(dim=1) / (a.square().sum(dim=1) * b.square().sum(dim=1)).clamp(min=1e-12).sqrt()
 
 
-def loss_terms(
-    model: GalProTE, prediction: Prediction, grid: Tensor, av: Tensor, log_ages: Tensor, metallicities: Tensor
+def ranked_score(predicted: Tensor, target: Tensor, axes: GridAxes) -> Tensor:
+    """Continuous ranked probability score of the age and of the metallicity distribution, in dex, (B,)."""
+    total = torch.zeros_like(predicted[:, 0, 0])
+    for axis, centres in ((1, axes.log_ages), (2, axes.metallicities)):
+        difference = (predicted - target).sum(dim=axis).cumsum(dim=1)[:, :-1]
+        total = total + difference.square() @ centres.diff()
+    return total
+
+
+def grid_terms(
+    model: GalProTE, logits: Tensor, batch: SyntheticSpectra, axes: GridAxes, weight: Tensor
 ) -> dict[str, Tensor]:
-    """Every term of the loss, averaged over the batch and without its weight.
+    """Terms that judge a grid, averaged over the batch; `weight` (B,) is that of the squared errors."""
+    log_probability = logits.log_softmax(dim=1)
+    predicted = log_probability.exp().view_as(batch.grid)
+    clipped = model.clip_grid(predicted.flatten(1)).view_as(batch.grid)
+    age_error = (clipped - batch.grid).sum(dim=1) @ axes.log_ages
+    metallicity_error = (clipped - batch.grid).sum(dim=2) @ axes.metallicities
+    correlation = marginal_correlation(predicted, batch.grid, 1) + marginal_correlation(predicted, batch.grid, 2)
+    return {
+        "grid_mse": (predicted - batch.grid).square().sum(dim=(1, 2)).mean(),
+        "correlation": (2.0 - correlation).mean(),
+        "cross_entropy": -(batch.grid.flatten(1) * log_probability).sum(dim=1).mean(),
+        "moments": (weight * (age_error.square() + metallicity_error.square())).mean(),
+        "ranked": ranked_score(predicted, batch.grid, axes).mean(),
+    }
+
+
+def loss_terms(
+    model: GalProTE, prediction: Prediction, batch: SyntheticSpectra, axes: GridAxes, config: LossConfig
+) -> dict[str, Tensor]:
+    """Every term of the loss without its weight.
 
     Parameters
     ----------
     model : GalProTE
     prediction : Prediction
-    grid : (B, n_metallicity, n_age) float32
-        True light fractions.
-    av : (B,) float32
-        True attenuation.
-    log_ages : (n_age,) float32
-    metallicities : (n_metallicity,) float32
+    batch : SyntheticSpectra
+        The truth.
+    axes : GridAxes
+    config : LossConfig
 
     Returns
     -------
     dict of str to scalar Tensor
         Named like the fields of `LossConfig`.
     """
-    log_probability = prediction.grid_logits.log_softmax(dim=1)
-    predicted = log_probability.exp().view_as(grid)
-    clipped = model.clip_grid(predicted.flatten(1)).view_as(grid)
+    middle = batch.noise.median(dim=1).values.clamp(min=1e-4)
+    weight = (NOISE_REFERENCE / middle).pow(config.noise_weight).clamp(*NOISE_WEIGHTS)
     av_log_probability = prediction.av_logits.log_softmax(dim=1)
-    classes = (av * 10.0).round().long().clamp(0, len(model.av_classes) - 1)
-    age_error = (clipped - grid).sum(dim=1) @ log_ages
-    metallicity_error = (clipped - grid).sum(dim=2) @ metallicities
-    correlation = marginal_correlation(predicted, grid, 1) + marginal_correlation(predicted, grid, 2)
-    return {
-        "grid_mse": (predicted - grid).square().sum(dim=(1, 2)).mean(),
-        "correlation": (2.0 - correlation).mean(),
-        "av": (av_log_probability.exp() @ model.av_classes - av).square().mean(),
-        "cross_entropy": -(grid.flatten(1) * log_probability).sum(dim=1).mean(),
-        "av_cross_entropy": torch.nn.functional.nll_loss(av_log_probability, classes),
-        "moments": (age_error.square() + metallicity_error.square()).mean(),
-    }
+    terms = {"av_cross_entropy": -(av_labels(batch.av, model.av_classes) * av_log_probability).sum(dim=1).mean()}
+    if not prediction.answers:
+        terms |= grid_terms(model, prediction.grid_logits, batch, axes, weight)
+        terms["av"] = (weight * (av_log_probability.exp() @ model.av_classes - batch.av).square()).mean()
+        return terms
+    for number, answer in enumerate(prediction.answers, 1):
+        share = 1.0 if number == len(prediction.answers) else config.early_stages
+        parts = grid_terms(model, answer.grid_logits, batch, axes, weight)
+        parts["av"] = (weight * (answer.av - batch.av).square()).mean()
+        motion = (answer.dispersion - batch.dispersion).square() + (answer.velocity - batch.velocity).square()
+        parts["kinematics"] = (weight * motion / KMS_SCALE**2).mean()
+        for name, part in parts.items():
+            terms[name] = terms.get(name, torch.zeros_like(part)) + share * part
+    return terms
+
+
+def av_labels(av: Tensor, classes: Tensor) -> Tensor:
+    """A continuous A_V as a share of the two classes beside it, (B, A)."""
+    return (1 - (av[:, None].clamp(max=float(classes[-1])) - classes).abs() / AV_STEP).clamp(min=0.0)
 
 
 def total_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:

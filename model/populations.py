@@ -22,6 +22,10 @@ class Populations:
         Light fractions, summing to one.
     model_flux : (n, 948) float64
         Model spectrum at rest-frame `galprote.model.grids.WAVELENGTH`, emission bands included, in the input's unit.
+    dispersion, velocity : (n,) float32
+        What the model spectrum was made with, km/s: beyond the instrument's resolution, and off the assumed redshift,
+        positive to the red. Zero from a plain network, which knows neither. No measurement: of a refining network's
+        answer they are the part that takes care of the rest.
     status : (n,) uint16
         Bits of `galprote.pipeline.quality.Status`; zero is a good fit without remarks.
     """
@@ -31,6 +35,8 @@ class Populations:
     av: NDArray[np.float32]
     grid: NDArray[np.float32]
     model_flux: NDArray[np.floating]
+    dispersion: NDArray[np.float32]
+    velocity: NDArray[np.float32]
     status: NDArray[np.uint16]
 
     def __len__(self) -> int:

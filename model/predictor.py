@@ -4,7 +4,7 @@ import logging
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from galprote.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from galprote.model.decoder import kept_median
 from galprote.model.errors import PlanError
-from galprote.model.grids import N_KEPT
+from galprote.model.grids import N_KEPT, N_WAVELENGTH
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,28 @@ CPU_BATCH: Final = 128
 GPU_BATCH: Final = 4096
 
 _lock = threading.Lock()
+
+
+class Predictions(NamedTuple):
+    """What the model says of n spectra.
+
+    Attributes
+    ----------
+    grid : (n, n_metallicity, n_age) float32
+        Light fractions.
+    av : (n,) float32
+        mag.
+    dispersion, velocity : (n,) float32
+        Kinematics that the model spectrum has, km/s: beyond the instrument's resolution, and off the assumed redshift.
+    model : (n, 948) float32
+        Model spectra, scaled so that the median of their kept samples is one.
+    """
+
+    grid: NDArray[np.float32]
+    av: NDArray[np.float32]
+    dispersion: NDArray[np.float32]
+    velocity: NDArray[np.float32]
+    model: NDArray[np.float32]
 
 
 class Predictor:
@@ -50,57 +72,65 @@ class Predictor:
         self._curve = (checkpoint.decoder.attenuation() * (-0.4 * float(np.log(10.0)))).to(self.device)
 
     def __call__(
-        self, spectra: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        self, spectra: NDArray[np.float32], noise: NDArray[np.float32], calibration: float = 0.0
+    ) -> Predictions:
         """Predict.
 
         Parameters
         ----------
         spectra : (n, 876) float32
             Rest-frame spectra without the emission bands, divided by their median.
-
-        Returns
-        -------
-        grid : (n, n_metallicity, n_age) float32
-            Light fractions.
-        av : (n,) float32
-            mag.
-        model : (n, 948) float32
-            Model spectra, scaled so that the median of their kept samples is one.
+        noise : (n, 876) float32
+            Standard deviation in the same unit, infinite where a sample was filled. A plain network ignores it.
+        calibration : float
+            Expected scatter of a smooth error of the flux calibration, relative.
 
         Raises
         ------
         PlanError
             If not even one spectrum fits into the device's memory.
         """
-        if spectra.ndim != 2 or spectra.shape[1] != N_KEPT:
-            raise ValueError(f"spectra: shape {spectra.shape}, expected (n, {N_KEPT})")
-        shape = (self.model.config.n_metallicity, self.model.config.n_age)
-        grid = np.empty((len(spectra), *shape), dtype=np.float32)
-        av = np.empty(len(spectra), dtype=np.float32)
-        model = np.empty((len(spectra), len(self._curve)), dtype=np.float32)
+        for name, array in (("spectra", spectra), ("noise", noise)):
+            if array.shape != (len(spectra), N_KEPT):
+                raise ValueError(f"{name}: shape {array.shape}, expected (n, {N_KEPT}), one row for each spectrum")
+        n, (n_z, n_age) = len(spectra), self.checkpoint.decoder.shape
+        result = Predictions(
+            np.empty((n, n_z, n_age), dtype=np.float32),
+            np.empty(n, dtype=np.float32),
+            np.empty(n, dtype=np.float32),
+            np.empty(n, dtype=np.float32),
+            np.empty((n, N_WAVELENGTH), dtype=np.float32),
+        )
         start = 0
-        while start < len(spectra):
+        while start < n:
             rows = slice(start, start + self.batch)
             try:
-                grid[rows], av[rows], model[rows] = self._batch(spectra[rows])
+                parts = self._batch(spectra[rows], noise[rows], calibration)
             except torch.OutOfMemoryError as error:
                 self._halve(error)
                 continue
+            for whole, part in zip(result, parts, strict=True):
+                whole[rows] = part[: n - start].cpu().numpy()
             start = rows.stop
-        return grid, av, model
+        return result
 
     @torch.inference_mode()
     def _batch(
-        self, spectra: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        self, spectra: NDArray[np.float32], noise: NDArray[np.float32], calibration: float
+    ) -> tuple[torch.Tensor, ...]:
+        """One batch of `self.batch` rows, the missing ones padded."""
+        seen = [self._padded(array) for array in (spectra, noise)]
+        fit = self.model.populations(self.model(*seen, torch.full_like(seen[0][:, 0], calibration)))
+        if self.model.refinement is not None:
+            model = self.model.refinement.templates(fit.grid.flatten(1), fit.av, fit.dispersion, fit.velocity)
+        else:
+            model = (fit.grid.flatten(1) @ self._templates) * torch.exp(fit.av[:, None] * self._curve)
+        return (*fit, model / kept_median(model)[:, None])
+
+    def _padded(self, rows: NDArray[np.float32]) -> torch.Tensor:
         padded = np.ones((self.batch, N_KEPT), dtype=np.float32)
-        padded[: len(spectra)] = spectra
-        grid, av = self.model.populations(self.model(torch.from_numpy(padded).to(self.device)))
-        model = (grid.flatten(1) @ self._templates) * torch.exp(av[:, None] * self._curve)
-        model = model / kept_median(model)[:, None]
-        n = len(spectra)
-        return grid[:n].cpu().numpy(), av[:n].cpu().numpy(), model[:n].cpu().numpy()
+        padded[: len(rows)] = rows
+        return torch.from_numpy(padded).to(self.device)
 
     def _halve(self, error: Exception) -> None:
         if self.batch == 1:

@@ -44,6 +44,8 @@ class NoiseConfig(BaseModel):
     adaptive optics is 63 samples wide)."""
     gap_width: tuple[int, int] = (16, 80)
     """Least and largest width of the wide gap, in samples."""
+    flagged: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the spectra in which it is known what was filled (not in the paper; a refining network uses it)."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,26 @@ class SyntheticSpectra:
         Light fractions, summing to one.
     av : (B,) float32
         Attenuation in magnitudes.
+    dispersion, velocity : (B,) float32
+        Kinematics of the stars, km/s: beyond the instrument's resolution, and off the assumed redshift.
+    noise : (B, 876) float32
+        Standard deviation of the noise as the observer states it, in units of the median; infinite where a sample was
+        filled and says nothing.
+    calibration : (B,) float32
+        Expected scatter of the flux calibration's smooth error.
     """
 
     spectra: Tensor
     clean: Tensor
     grid: Tensor
     av: Tensor
+    dispersion: Tensor
+    velocity: Tensor
+    noise: Tensor
+    calibration: Tensor
+
+    def __len__(self) -> int:
+        return len(self.av)
 
 
 def smoothed_templates_matrix(decoder: Decoder) -> Tensor:
@@ -93,6 +109,12 @@ def smoothed_templates_matrix(decoder: Decoder) -> Tensor:
     prior = np.interp(metallicity, [metallicity[0], metallicity[-1]], [0.7, 1.4])
     matrix = np.kron(blur(n_z) * prior[:, None], blur(n_age))
     return torch.from_numpy(matrix.astype(np.float32)).to(decoder.components)
+
+
+def der_snr(flux: Tensor) -> Tensor:
+    """Noise of (B, n) spectra from their own scatter, (B,) (DER_SNR; Stoehr et al. 2008)."""
+    second = (2 * flux[:, 2:-2] - flux[:, :-4] - flux[:, 4:]).abs()
+    return (1.482602 / 6**0.5) * second.median(dim=1).values
 
 
 class Synthesizer:
@@ -191,16 +213,26 @@ class Synthesizer:
             level = self._integers(0, len(self.noise.levels), (len(av),))
         sigma = torch.tensor(self.noise.levels, device=self.device)[level]
         flux = clean + sigma[:, None] * self._normal(clean.shape)
-        flux = self._patch(flux)
-        flux = self._gap(flux)[:, self._kept]
-        return SyntheticSpectra(flux / flux.median(dim=1, keepdim=True).values, clean, grid, av)
+        flux, masked = self._patch(flux)
+        flux, lost = self._gap(flux)
+        flux = flux[:, self._kept]
+        flux = flux / flux.median(dim=1, keepdim=True).values
+        # The paper's network is told nothing about patches; in a share of the spectra the medians are known.
+        flagged = self._uniform((len(av), 1)) < self.noise.flagged
+        filled = (lost | (masked & flagged))[:, self._kept]
+        noise = torch.where(filled, torch.inf, der_snr(flux)[:, None])
+        rest = torch.zeros_like(av)
+        return SyntheticSpectra(flux, clean, grid, av, rest, rest, noise, rest)
 
-    def _patch(self, flux: Tensor) -> Tensor:
-        """Spoil random patches: noise in one half of them, their median in place of the other (section 3.2)."""
+    def _patch(self, flux: Tensor) -> tuple[Tensor, Tensor]:
+        """Spoil random patches: noise in one half of them, their median in place of the other (section 3.2).
+
+        Returns the flux and which samples are medians.
+        """
         n, m = flux.shape
         low, high = self.noise.patches
         if high == 0:
-            return flux
+            return flux, torch.zeros_like(flux, dtype=torch.bool)
         number = self._integers(low, high + 1, (n, 1))
         width = self._integers(self.noise.patch_width[0], self.noise.patch_width[1] + 1, (n, high))
         start = (self._uniform((n, high)) * (m - width + 1)).long()
@@ -221,18 +253,21 @@ class Synthesizer:
         winner.scatter_reduce_(1, index.flatten(1), rank.flatten(1), "amax")
         wins = inside & (winner.gather(1, index.flatten(1)).view_as(index) == rank)
         delta = torch.where(wins, change - values, 0.0)
-        return flux.scatter_add(1, index.flatten(1), delta.flatten(1))
+        median = (wins & masked[:, :, None]).flatten(1).float()
+        medians = torch.zeros_like(flux).scatter_add(1, index.flatten(1), median)
+        return flux.scatter_add(1, index.flatten(1), delta.flatten(1)), medians > 0
 
-    def _gap(self, flux: Tensor) -> Tensor:
+    def _gap(self, flux: Tensor) -> tuple[Tensor, Tensor]:
         """Lose one wide run of samples in some of the spectra, and fill it as the pipeline does."""
         if self.noise.gap_fraction == 0:
-            return flux
+            return flux, torch.zeros_like(flux, dtype=torch.bool)
         n, m = flux.shape
         width = self._integers(self.noise.gap_width[0], self.noise.gap_width[1] + 1, (n, 1))
         start = (self._uniform((n, 1)) * (m - width + 1)).long()
         hit = self._uniform((n, 1)) < self.noise.gap_fraction
         index = torch.arange(m, device=self.device)
-        return fill_gaps(flux, ~(hit & (index >= start) & (index < start + width)))
+        lost = hit & (index >= start) & (index < start + width)
+        return fill_gaps(flux, ~lost), lost
 
     def _integers(self, low: int, high: int, shape: tuple[int, ...]) -> Tensor:
         return torch.randint(low, high, shape, generator=self.generator, device=self.device)

@@ -1,7 +1,7 @@
 """Template libraries at the model's resolution and sampling (paper, section 2, equations 1 and 2).
 
 How a library is read is `model/libraries.py`'s business; here its spectra are brought to the line spread function of
-MUSE and integrated over the samples of the decoder's fine grid.
+MUSE, or of another instrument, and integrated over the samples of the decoder's fine grid.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from scipy.special import ndtr
 
 from galprote.model.decoder import FINE_EDGES, MAX_RECONSTRUCTION_ERROR, Decoder, build_decoder
 from galprote.model.errors import LibraryError
+from galprote.model.line_spread import MUSE, LineSpread
 
 FWHM_PER_SIGMA = 2.355
 
@@ -58,11 +59,6 @@ class TemplateLibrary:
             raise LibraryError(f"{self.name}: some template fluxes are not finite")
 
 
-def muse_fwhm(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-    """FWHM of MUSE's line spread function in Angstrom (equation 1; Bacon et al. 2017, equation 8)."""
-    return 5.866e-8 * wavelength**2 - 9.187e-4 * wavelength + 6.040
-
-
 def broadening_matrix(edges: NDArray[np.float64], sigma: NDArray[np.float64]) -> csr_array:
     """Gaussian smoothing with a width that varies along the spectrum, as a sparse matrix.
 
@@ -92,8 +88,10 @@ def broadening_matrix(edges: NDArray[np.float64], sigma: NDArray[np.float64]) ->
     return csr_array((kernel[inside], (rows[inside], columns[inside])), shape=(n, n))
 
 
-def match_to_muse(library: TemplateLibrary) -> NDArray[np.float64]:
-    """Bring a library to MUSE's resolution on the decoder's fine grid (equations 1 and 2).
+def match_library(library: TemplateLibrary, line_spread: LineSpread = MUSE) -> NDArray[np.float64]:
+    """Bring a library to an instrument's resolution on the decoder's fine grid (equations 1 and 2).
+
+    Where the library is blunter than the instrument it is left alone.
 
     Returns
     -------
@@ -116,7 +114,7 @@ def match_to_muse(library: TemplateLibrary) -> NDArray[np.float64]:
     pad = int(np.ceil(padding / step / 2)) * 2 - 2
     edges = FINE_EDGES[0] + step * np.arange(-pad, 2 * (len(FINE_EDGES) - 1) + pad + 1)
     centres = (edges[1:] + edges[:-1]) / 2
-    sigma = np.sqrt(np.maximum(muse_fwhm(centres) ** 2 - library.fwhm**2, 0.0)) / FWHM_PER_SIGMA
+    sigma = np.sqrt(np.maximum(line_spread.fwhm_at(centres) ** 2 - library.fwhm**2, 0.0)) / FWHM_PER_SIGMA
     broaden = broadening_matrix(edges, sigma)
     flux = library.flux.reshape(-1, len(library.wavelength)).astype(np.float64)
     spline = CubicSpline(library.wavelength, flux, axis=1)
@@ -127,15 +125,15 @@ def match_to_muse(library: TemplateLibrary) -> NDArray[np.float64]:
     return result
 
 
-def verified_decoder(library: TemplateLibrary) -> Decoder:
-    """Make the decoder of a library: matched to MUSE, integrated over samples, compressed, and every template checked.
+def verified_decoder(library: TemplateLibrary, line_spread: LineSpread = MUSE) -> Decoder:
+    """Make the decoder of a library: matched in resolution, integrated over samples, compressed, and all checked.
 
     Raises
     ------
     LibraryError
         If the library does not cover the fine grid, or a template comes back with more than 0.1 % rms error.
     """
-    flux = match_to_muse(library)
+    flux = match_library(library, line_spread)
     decoder = build_decoder(flux, library.ages_gyr, library.metallicities, library.name)
     wanted = flux.reshape(len(decoder.coefficients), -1) / decoder.median_flux.double().numpy().reshape(-1, 1)
     found = (decoder.coefficients @ decoder.components).double().numpy()

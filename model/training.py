@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from galprote.model.checkpoint import file_sha256, save_checkpoint
+from galprote.model.card import model_card
+from galprote.model.checkpoint import add_to_metadata, file_sha256, load_checkpoint, save_checkpoint
 from galprote.model.errors import ConfigError, LibraryError
+from galprote.model.kinematics import KinematicTemplates
 from galprote.model.libraries import read_library
-from galprote.model.losses import loss_terms, total_loss
-from galprote.model.synthesis import Synthesizer, SyntheticSpectra
+from galprote.model.losses import GridAxes, loss_terms, total_loss
+from galprote.model.stream import TrainingStream
+from galprote.model.synthesis import SyntheticSpectra
 from galprote.model.templates import verified_decoder
 from galprote.model.training_config import TrainingConfig
 from galprote.model.transformer import GalProTE
@@ -51,7 +54,7 @@ class Trainer:
         self.config = config
         self.device = torch.device(device)
         library = read_library(config.library.path, fwhm=config.library.fwhm)
-        self.decoder = verified_decoder(library).to(self.device)
+        self.decoder = verified_decoder(library, config.line_spread).to(self.device)
         shape = (config.model.n_metallicity, config.model.n_age)
         if self.decoder.shape != shape:
             raise LibraryError(
@@ -59,18 +62,21 @@ class Trainer:
                 f"has {shape[0]} x {shape[1]}; set model.n_metallicity and model.n_age"
             )
         torch.manual_seed(config.seed)
-        self.model = GalProTE(config.model).to(self.device)
+        refined = config.model.refinement is not None
+        self.templates = KinematicTemplates.from_decoder(self.decoder) if refined or config.stream else None
+        self.model = GalProTE(config.model, self.templates).to(self.device)
         self.average = copy.deepcopy(self.model)
         self.optimizer = AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.stream = Synthesizer(self.decoder, config.noise, config.seed)
-        self.log_ages = torch.from_numpy(self.decoder.log_ages).float().to(self.device)
-        self.metallicities = torch.from_numpy(self.decoder.metallicities).float().to(self.device)
+        self.stream = self._stream(config.seed)
+        self.axes = GridAxes.of(self.decoder)
         self.step = 0
         self.stale = 0
         self.best = math.inf
         self._standardise()
+        if config.start_from is not None:
+            self._start_from(config.start_from)
 
     @property
     def state_path(self) -> Path:
@@ -97,7 +103,7 @@ class Trainer:
             self.load_state()
         started, first = time.perf_counter(), self.step
         metrics: dict[str, float] = {}
-        batches = self.stream.stream(self.config.batch)
+        batches = self.stream.batches(self.config.batch)
         while self.step < self.config.steps and not self._stalled():
             self.train_step(next(batches))
             if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
@@ -110,14 +116,19 @@ class Trainer:
                 report(Progress(self.step, self.config.steps, speed, metrics))
         if not metrics:
             self.write_checkpoint(self.validate())
-        return self.config.output / "galprote.safetensors"
+        return self._describe(self.config.output / "galprote.safetensors")
 
     def train_step(self, batch: SyntheticSpectra) -> float:
         """One step of the optimiser; returns the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._schedule(self.step)
         self.model.train()
-        loss = total_loss(self._terms(self.model, batch), self.config.loss) + self.model.score_excess()
+        frozen = self.config.freeze_blocks_at is not None and self.step >= self.config.freeze_blocks_at
+        if frozen:
+            self.model.freeze_blocks()
+        loss = total_loss(self._terms(self.model, batch), self.config.loss)
+        if not frozen:
+            loss = loss + self.model.score_excess()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -194,32 +205,54 @@ class Trainer:
 
     def _terms(self, model: GalProTE, batch: SyntheticSpectra) -> dict[str, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
-            prediction = model(batch.spectra)
-        return loss_terms(model, prediction, batch.grid, batch.av, self.log_ages, self.metallicities)
+            prediction = model(batch.spectra, batch.noise, batch.calibration)
+        return loss_terms(model, prediction, batch, self.axes, self.config.loss)
 
     def _errors(self, batch: SyntheticSpectra) -> Tensor:
         """Errors of log age, [M/H] and A_V in single precision: (B, 3)."""
-        grid, av = self.average.populations(self.average(batch.spectra))
-        difference = grid - batch.grid
-        age = difference.sum(dim=1) @ self.log_ages
-        metallicity = difference.sum(dim=2) @ self.metallicities
-        return torch.stack([age, metallicity, av - batch.av], dim=1)
+        fit = self.average.populations(self.average(batch.spectra, batch.noise, batch.calibration))
+        difference = fit.grid - batch.grid
+        age = difference.sum(dim=1) @ self.axes.log_ages
+        metallicity = difference.sum(dim=2) @ self.axes.metallicities
+        return torch.stack([age, metallicity, fit.av - batch.av], dim=1)
 
     def _validation_batches(self) -> Iterator[SyntheticSpectra]:
         """The same spectra at every validation, from a seed that training does not use."""
-        fixed = Synthesizer(self.decoder, self.config.noise, self.config.seed + 1_000_003)
+        fixed = self._stream(self.config.seed + 1_000_003)
         left = self.config.validation_spectra
         while left > 0:
-            yield fixed.make(*fixed.draw(min(512, left)))
+            yield fixed.batch(min(512, left))
             left -= 512
 
+    def _stream(self, seed: int) -> TrainingStream:
+        return TrainingStream(self.decoder, self.config.stream, self.config.noise, seed, self.templates)
+
     def _standardise(self) -> None:
-        """Set the network's input mean and scale from clean spectra."""
-        synthesizer = Synthesizer(self.decoder, self.config.noise, self.config.seed + 2_000_003)
-        spectra = synthesizer.make(*synthesizer.draw(4096)).spectra
+        """Set the network's input mean and scale, and what the refinement looks through, from a few spectra."""
+        batch = self._stream(self.config.seed + 2_000_003).batch(4096)
+        spectra = batch.spectra
         for model in (self.model, self.average):
             model.input_mean.copy_(spectra.mean(dim=0))
             model.input_scale.copy_((spectra - spectra.mean(dim=0)).std())
+            if model.refinement is not None:
+                model.refinement.set_components(batch.clean)
+
+    def _describe(self, path: Path) -> Path:
+        """Put the model card into the checkpoint and beside it."""
+        card = model_card(load_checkpoint(path))
+        add_to_metadata(path, path, card=card)
+        (self.config.output / "model-card.md").write_text(card)
+        return path
+
+    def _start_from(self, path: Path) -> None:
+        """Take over a checkpoint's weights, but not what it knows of its own templates and spectra."""
+        known = load_checkpoint(path).model.state_dict()
+        learned = dict(self.model.named_parameters())
+        fitting = {name: known[name] for name in learned if name in known and known[name].shape == learned[name].shape}
+        if not fitting:
+            raise ConfigError(f"start_from: {path}: none of its weights has a name and shape of this model")
+        for model in (self.model, self.average):
+            model.load_state_dict(fitting, strict=False)
 
     def _schedule(self, step: int) -> float:
         if step < self.config.warmup:
@@ -246,6 +279,10 @@ class Trainer:
         return self.config.patience is not None and self.stale >= self.config.patience
 
     def _log(self, row: dict[str, Any]) -> None:
+        if self.config.tensorboard:
+            with _summary_writer(self.config.output / "tensorboard") as writer:
+                for name, value in row.items():
+                    writer.add_scalar(name, value, self.step)
         path = self.config.output / "log.csv"
         fresh = not path.exists()
         with path.open("a", newline="") as file:
@@ -253,3 +290,12 @@ class Trainer:
             if fresh:
                 writer.writeheader()
             writer.writerow({"step": self.step, **row})
+
+
+def _summary_writer(folder: Path) -> Any:
+    """TensorBoard's writer, which is not a dependency of every installation."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError("tensorboard: true needs the package tensorboard: pip install tensorboard") from error
+    return SummaryWriter(folder)  # type: ignore[no-untyped-call]

@@ -1,12 +1,16 @@
 """A training YAML (`configs/train/*.yaml`) -> a frozen, validated TrainingConfig."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from galprote.model.errors import ConfigError
+from galprote.model.line_spread import MUSE, LineSpread
 from galprote.model.losses import LossConfig
+from galprote.model.stream import StreamConfig
 from galprote.model.synthesis import NoiseConfig
 from galprote.model.transformer import ModelConfig
 
@@ -27,14 +31,23 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     library: LibraryConfig
+    line_spread: LineSpread = MUSE
+    """Of the instrument whose spectra are to be fitted; MUSE's by default."""
     output: Path
     """Folder for the resumable state, the log and the checkpoint."""
     seed: int = 1
     model: ModelConfig = ModelConfig()
     noise: NoiseConfig = NoiseConfig()
+    """The paper's spectra."""
+    stream: StreamConfig | None = None
+    """The survey's spectra; null: the paper's alone."""
+    start_from: Path | None = None
+    """Begin with this checkpoint's weights wherever names and shapes agree."""
     loss: LossConfig = LossConfig()
     steps: int = Field(default=6000, ge=1)
     batch: int = Field(default=512, ge=2)
+    freeze_blocks_at: int | None = Field(default=None, ge=1)
+    """Step from which the blocks keep their weights and only the refining stages learn, about twice as fast."""
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup: int = Field(default=200, ge=0)
     """Steps over which the learning rate rises; it then falls along a cosine to a hundredth."""
@@ -47,16 +60,33 @@ class TrainingConfig(BaseModel):
     """Stop after so many validations without a smaller error of the grid (paper: 3 epochs); null: never."""
     bfloat16: bool = True
     """Mixed precision."""
+    tensorboard: bool = False
+    """Write TensorBoard events beside `log.csv`; needs the package `tensorboard`."""
+
+    @model_validator(mode="after")
+    def _same_range(self) -> "TrainingConfig":
+        if self.stream is not None and max(self.stream.av) > self.model.av_max:
+            raise ValueError(f"stream.av reaches {max(self.stream.av)} mag, the model's av_max is {self.model.av_max}")
+        return self
 
 
-def read_training_config(path: Path, *, library: Path | None = None, output: Path | None = None) -> TrainingConfig:
+def read_training_config(
+    path: Path,
+    *,
+    library: Path | None = None,
+    output: Path | None = None,
+    without: Collection[str] = (),
+    start_from: Path | None = None,
+) -> TrainingConfig:
     """Read a training YAML; relative paths in it are relative to the file.
 
     Parameters
     ----------
     path : Path
-    library, output : Path, optional
+    library, output, start_from : Path, optional
         Replace the file's.
+    without : collection of str
+        Ingredients of the stream to leave out, besides the file's.
 
     Raises
     ------
@@ -65,6 +95,8 @@ def read_training_config(path: Path, *, library: Path | None = None, output: Pat
     """
     try:
         raw = yaml.safe_load(path.read_text())
+        if without:
+            raw = _leaving_out(raw, without, path)
         config = TrainingConfig.model_validate(raw)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
@@ -79,5 +111,14 @@ def read_training_config(path: Path, *, library: Path | None = None, output: Pat
         update={
             "library": config.library.model_copy(update={"path": library or path.parent / config.library.path}),
             "output": output or path.parent / config.output,
+            "start_from": start_from or (config.start_from and path.parent / config.start_from),
         }
     )
+
+
+def _leaving_out(raw: Any, without: Collection[str], path: Path) -> Any:
+    """Add ingredients to the file's `stream.without`."""
+    stream = raw.get("stream") if isinstance(raw, dict) else None
+    if not isinstance(stream, dict):
+        raise ConfigError(f"{path}: --without {' '.join(sorted(without))}: this recipe has no stream")
+    return raw | {"stream": stream | {"without": sorted({*stream.get("without", []), *without})}}

@@ -1,23 +1,20 @@
 """GalProTE: four parallel attention-convolution-transformer blocks (Anwar et al. 2025, section 3.4).
 
-Tensor names carry their shape: B spectra, L wavelength samples (876), P powers in the attention's series, C channels
-of the convolution, S pooled samples (L / pool), G cells of the metallicity-age grid, A attenuation classes.
+Tensor names carry their shape: B spectra, L wavelength samples (876), C channels of the convolution, S pooled samples
+(L / pool), G cells of the metallicity-age grid, A attenuation classes.
 """
 
-import math
-from typing import Any, Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from galprote.model.grids import AV_CLASSES, N_KEPT
-
-#: Terms of the attention's power series, and the largest |q k / sqrt(L)| for which they suffice: the remainder is then
-#: below 1.3**12 / 12! * exp(1.3) = 2e-7 of the weights' sum. Spectra beyond the bound take the exact softmax.
-SERIES_TERMS: Final = 12
-SERIES_BOUND: Final = 1.3
+from galprote.model.attention import SERIES_BOUND, attend, score_bound, series_attention
+from galprote.model.grids import AV_STEP, N_KEPT
+from galprote.model.kinematics import MAX_DISPERSION, MAX_VELOCITY, KinematicTemplates
+from galprote.model.refinement import KMS_SCALE, Answer, Observation, Refinement, RefinementConfig
 
 
 class ModelConfig(BaseModel):
@@ -28,6 +25,8 @@ class ModelConfig(BaseModel):
     are the encoder's tokens; a feed-forward layer twice as wide as a token; softmax over the whole grid; linear maps of
     equation 3 factorised at rank 128, since noise-free spectra span under a hundred dimensions (null: full rank).
     The input is standardised by the mean training spectrum and one scatter, kept with the weights.
+
+    With `refinement` the blocks' answer is only the first: stages correct it against the reconstructed spectrum.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +43,10 @@ class ModelConfig(BaseModel):
     """Grid weights under this share of the largest are set to zero (section 3.4.3)."""
     av_readout: Literal["argmax", "mean"] = "mean"
     """A_V of the most probable class (paper), or the mean over the classes, which has the smaller rms error."""
+    av_max: float = Field(default=1.5, gt=0.0, le=5.0)
+    """Largest A_V; the classes are 0.1 mag apart."""
+    refinement: RefinementConfig | None = None
+    """Stages behind the blocks; null: the paper's plain network."""
 
     @model_validator(mode="after")
     def _divides(self) -> "ModelConfig":
@@ -58,96 +61,44 @@ class ModelConfig(BaseModel):
         """Pooled samples S."""
         return N_KEPT // self.pool
 
+    @property
+    def av_classes(self) -> int:
+        """Number of A_V classes A."""
+        return round(self.av_max / AV_STEP) + 1
+
 
 class Prediction(NamedTuple):
-    """What the network says: `grid_logits` (B, G) and `av_logits` (B, A)."""
+    """What the network says.
+
+    Attributes
+    ----------
+    grid_logits : (B, G), of the blocks
+    av_logits : (B, A), of the blocks
+    answers : after every stage of the refinement; none in a plain network
+    """
 
     grid_logits: Tensor
     av_logits: Tensor
+    answers: tuple[Answer, ...] = ()
 
 
-def softmax_attention(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
-    """Equation 3 as it stands: q_i, k_j and v_j are scalars, the scores an L x L matrix per spectrum."""
-    scores_BLL = q_BL[:, :, None] * k_BL[:, None, :] / math.sqrt(q_BL.shape[1])
-    return (scores_BLL.softmax(dim=-1) @ v_BL[:, :, None]).squeeze(-1)
+class Fit(NamedTuple):
+    """The answer.
 
-
-class _SeriesAttention(torch.autograd.Function):
-    """Equation 3 as a ratio of power series in a = q / sqrt(L), with its gradient.
-
-    context(a) = U(a) / D(a),  U(a) = sum_p M_p a^p / p!,  M_p = sum_j k_j^p v_j,  and D alike with v = 1. Written out,
-    so that no power of a spectrum is kept between the forward and the backward pass.
+    Attributes
+    ----------
+    grid : (B, n_metallicity, n_age) float32
+        Light fractions, clipped.
+    av : (B,) float32
+        mag.
+    dispersion, velocity : (B,) float32
+        With which the spectrum is reconstructed, km/s; zero in a plain network, which knows neither.
     """
 
-    @staticmethod
-    def forward(ctx: Any, a_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
-        moments, counts = [v_BL.sum(1)], [torch.full_like(v_BL[:, 0], v_BL.shape[1])]
-        power_BL = torch.ones_like(k_BL)
-        for p in range(1, SERIES_TERMS):
-            power_BL = power_BL.mul_(k_BL).div_(p)
-            moments.append((power_BL * v_BL).sum(1))
-            counts.append(power_BL.sum(1))
-        moments_PB, counts_PB = torch.stack(moments), torch.stack(counts)
-        d_BL = _horner(counts_PB, a_BL)
-        context_BL = _horner(moments_PB, a_BL).div_(d_BL)
-        ctx.save_for_backward(a_BL, k_BL, v_BL, moments_PB, counts_PB, d_BL, context_BL)
-        return context_BL
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        a_BL, k_BL, v_BL, moments_PB, counts_PB, d_BL, context_BL = ctx.saved_tensors
-        u_grad_BL = gradients[0] / d_BL
-        d_grad_BL = -u_grad_BL * context_BL
-        order_P1 = torch.arange(1, SERIES_TERMS, device=a_BL.device, dtype=a_BL.dtype)[:, None]
-        # The p-th coefficient holds 1 / p!, so a derivative multiplies it by p.
-        a_grad_BL = u_grad_BL * _horner(moments_PB[1:] * order_P1, a_BL)
-        a_grad_BL += d_grad_BL * _horner(counts_PB[1:] * order_P1, a_BL)
-        u_moments, d_moments = [u_grad_BL.sum(1)], [d_grad_BL.sum(1)]
-        power_BL = torch.ones_like(a_BL)
-        for p in range(1, SERIES_TERMS):
-            power_BL = power_BL.mul_(a_BL).div_(p)
-            u_moments.append((power_BL * u_grad_BL).sum(1))
-            d_moments.append((power_BL * d_grad_BL).sum(1))
-        u_PB, d_PB = torch.stack(u_moments), torch.stack(d_moments)
-        v_grad_BL = _horner(u_PB, k_BL)
-        k_grad_BL = v_BL * _horner(u_PB[1:] * order_P1, k_BL) + _horner(d_PB[1:] * order_P1, k_BL)
-        return a_grad_BL, k_grad_BL, v_grad_BL
-
-
-def _horner(coefficients_PB: Tensor, x_BL: Tensor) -> Tensor:
-    """Polynomials in x, one for each spectrum."""
-    value_BL = coefficients_PB[-1, :, None].expand_as(x_BL).clone()
-    for coefficient_B in reversed(coefficients_PB[:-1].unbind()):
-        value_BL.mul_(x_BL).add_(coefficient_B[:, None])
-    return value_BL
-
-
-def series_attention(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
-    """Equation 3 in O(L): the scores have rank one, so exp(a k) is a short power series in a = q / sqrt(L).
-
-    Exact to single precision while |a k| <= `SERIES_BOUND`.
-    """
-    context_BL: Tensor = _SeriesAttention.apply(  # type: ignore[no-untyped-call]
-        q_BL / math.sqrt(q_BL.shape[1]), k_BL, v_BL
-    )
-    return context_BL
-
-
-def score_bound(q_BL: Tensor, k_BL: Tensor) -> Tensor:
-    """Largest |q_i k_j / sqrt(L)| of each spectrum, (B,)."""
-    return q_BL.abs().amax(dim=1) * k_BL.abs().amax(dim=1) / math.sqrt(q_BL.shape[1])
-
-
-def attend(q_BL: Tensor, k_BL: Tensor, v_BL: Tensor) -> Tensor:
-    """Attention over wavelength within each spectrum; the method is chosen spectrum by spectrum, never by batch."""
-    context_BL = series_attention(q_BL, k_BL, v_BL)
-    beyond_B = score_bound(q_BL, k_BL) > SERIES_BOUND
-    if bool(beyond_B.any()):
-        rows = beyond_B.nonzero().squeeze(1)
-        # Spectrum by spectrum, so that neighbours in the batch cannot change the order of summation.
-        exact = [softmax_attention(q_BL[row : row + 1], k_BL[row : row + 1], v_BL[row : row + 1]) for row in rows]
-        context_BL = context_BL.index_copy(0, rows, torch.cat(exact))
-    return context_BL
+    grid: Tensor
+    av: Tensor
+    dispersion: Tensor
+    velocity: Tensor
 
 
 class SelfAttention(nn.Module):
@@ -210,34 +161,70 @@ class GalProTE(nn.Module):
     Parameters
     ----------
     config : ModelConfig
+    templates : KinematicTemplates, optional
+        What the refinement reconstructs spectra with; a plain network needs none.
     """
 
     input_mean: Tensor
     input_scale: Tensor
     av_classes: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, templates: KinematicTemplates | None = None) -> None:
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(Block(config, kernel) for kernel in config.kernels)
         width = len(config.kernels) * config.channels * config.tokens
         self.grid_head = nn.Linear(width, config.n_metallicity * config.n_age)
-        self.av_head = nn.Linear(width, len(AV_CLASSES))
+        self.av_head = nn.Linear(width, config.av_classes)
+        self.refinement: Refinement | None = None
+        if config.refinement is not None:
+            if templates is None:
+                raise ValueError("a network with refinement needs templates")
+            self.kinematic_head = nn.Linear(width, 2)
+            self.refinement = Refinement(config.refinement, templates)
         self.register_buffer("input_mean", torch.zeros(N_KEPT))
         self.register_buffer("input_scale", torch.ones(()))
-        self.register_buffer("av_classes", torch.from_numpy(AV_CLASSES).float(), persistent=False)
+        self.register_buffer("av_classes", torch.arange(config.av_classes) * AV_STEP, persistent=False)
 
-    def forward(self, spectra_BL: Tensor) -> Prediction:
-        """Logits of the grid's cells and of the attenuation classes.
+    def forward(
+        self, spectra_BL: Tensor, noise_BL: Tensor | None = None, calibration_B: Tensor | None = None
+    ) -> Prediction:
+        """Logits of the grid's cells and of the attenuation classes, and what the refinement makes of them.
 
         Parameters
         ----------
         spectra_BL : (B, 876) float32
             Rest-frame spectra without the emission bands, divided by their median.
+        noise_BL : (B, 876) float32, optional
+            Standard deviation in the same unit, infinite where a sample was filled. A refining network needs it.
+        calibration_B : (B,) float32, optional
+            Expected scatter of the flux calibration's smooth error; zero by default.
         """
         x_BL = (spectra_BL - self.input_mean) / self.input_scale
         features = torch.cat([block(x_BL) for block in self.blocks], dim=1)
-        return Prediction(self.grid_head(features).float(), self.av_head(features).float())
+        grid_logits, av_logits = self.grid_head(features).float(), self.av_head(features).float()
+        if self.refinement is None:
+            return Prediction(grid_logits, av_logits)
+        if noise_BL is None:
+            raise ValueError("a network with refinement needs the noise")
+        if calibration_B is None:
+            calibration_B = torch.zeros_like(spectra_BL[:, 0])
+        kinematics_B2 = KMS_SCALE * self.kinematic_head(features).float()
+        start = Answer(
+            grid_logits,
+            self._mean_av(av_logits),
+            kinematics_B2[:, 0],
+            kinematics_B2[:, 1],
+            torch.zeros(len(spectra_BL), self.refinement.config.memory, device=spectra_BL.device),
+        )
+        answers = self.refinement(Observation(spectra_BL, noise_BL, calibration_B), start)
+        return Prediction(grid_logits, av_logits, (start, *answers))
+
+    def freeze_blocks(self) -> None:
+        """Keep all weights but the refinement's, and the statistics of the normalisation."""
+        for name, module in self.named_children():
+            if name != "refinement":
+                module.requires_grad_(requires_grad=False).eval()
 
     def score_excess(self) -> Tensor:
         """How far the last training batch went beyond the attention's series, all blocks together."""
@@ -249,12 +236,23 @@ class GalProTE(nn.Module):
         kept = torch.where(grid_BG >= self.config.clip * grid_BG.amax(dim=1, keepdim=True), grid_BG, 0.0)
         return kept / kept.sum(dim=1, keepdim=True)
 
-    def populations(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
-        """The answer: the clipped grid (B, n_metallicity, n_age) of light fractions, and A_V (B,) in magnitudes."""
+    def populations(self, prediction: Prediction) -> Fit:
+        """The answer: clipped grids of light fractions, A_V and kinematics."""
+        shape = (self.config.n_metallicity, self.config.n_age)
+        if prediction.answers:
+            last = prediction.answers[-1]
+            grid_BG = self.clip_grid(last.grid_logits.softmax(dim=1))
+            av_B = last.av.clamp(0.0, float(self.av_classes[-1]))
+            dispersion_B = last.dispersion.clamp(0.0, MAX_DISPERSION)
+            velocity_B = last.velocity.clamp(-MAX_VELOCITY, MAX_VELOCITY)
+            return Fit(grid_BG.unflatten(1, shape), av_B, dispersion_B, velocity_B)
         grid_BG = self.clip_grid(prediction.grid_logits.softmax(dim=1))
-        probability_BA = prediction.av_logits.softmax(dim=1)
         if self.config.av_readout == "argmax":
-            av_B = self.av_classes[probability_BA.argmax(dim=1)]
+            av_B = self.av_classes[prediction.av_logits.argmax(dim=1)]
         else:
-            av_B = probability_BA @ self.av_classes
-        return grid_BG.unflatten(1, (self.config.n_metallicity, self.config.n_age)), av_B
+            av_B = self._mean_av(prediction.av_logits)
+        zero_B = torch.zeros_like(av_B)
+        return Fit(grid_BG.unflatten(1, shape), av_B, zero_B, zero_B)
+
+    def _mean_av(self, av_logits: Tensor) -> Tensor:
+        return av_logits.softmax(dim=1) @ self.av_classes

@@ -1,15 +1,15 @@
 """One block of a cube, from native spectra to products: three pure steps, no Dask and no files."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from galprote.model.decoder import FINE_EDGES
 from galprote.model.grids import WAVELENGTH
 from galprote.model.populations import Populations, grid_means
-from galprote.model.predictor import Predictor
+from galprote.model.predictor import Predictions, Predictor
+from galprote.model.reconstruction import LOG_EDGES, Reconstruction
 from galprote.pipeline.preprocess import PreprocessSettings, SpectraBatch, foreground_extinction, preprocess
 from galprote.pipeline.products import INTERNAL_R_V
 from galprote.pipeline.quality import Status
@@ -31,12 +31,15 @@ class BlockSettings:
     preprocess : PreprocessSettings
     residual, continuum_subtracted, light_grid : bool
         Which cubes to make besides the maps.
+    flux_calibration_error : float
+        Expected scatter of a smooth error of the flux calibration, relative.
     """
 
     preprocess: PreprocessSettings
     residual: bool
     continuum_subtracted: bool
     light_grid: bool
+    flux_calibration_error: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class FittedBlock:
     Attributes
     ----------
     prepared : PreparedBlock
-    log_age, metallicity, av : (k,) float32
+    log_age, metallicity, av, dispersion, velocity : (k,) float32
     grid : (k, n_metallicity, n_age) float32 or None
     model : (k, 948) float32
         Model spectra, median of the kept samples one.
@@ -79,6 +82,8 @@ class FittedBlock:
     log_age: NDArray[np.float32]
     metallicity: NDArray[np.float32]
     av: NDArray[np.float32]
+    dispersion: NDArray[np.float32]
+    velocity: NDArray[np.float32]
     grid: NDArray[np.float32] | None
     model: NDArray[np.float32]
     continuum: NDArray[np.float32] | None
@@ -119,36 +124,46 @@ def prepare_block(
 def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: Predictor) -> FittedBlock:
     """Run the model over a prepared block."""
     decoder = predictor.checkpoint.decoder
-    grid, av, model = predictor(prepared.batch.spectra)
-    log_age, metallicity = grid_means(grid, decoder.log_ages, decoder.metallicities)
-    by_age = grid.sum(axis=1)
+    batch = prepared.batch
+    found = predictor(batch.spectra, batch.noise, settings.flux_calibration_error)
+    log_age, metallicity = grid_means(found.grid, decoder.log_ages, decoder.metallicities)
+    by_age = found.grid.sum(axis=1)
     ends = np.maximum(by_age[:, :3].sum(axis=1), by_age[:, -3:].sum(axis=1))
-    av_end = av > float(predictor.model.av_classes[-1]) - BOUNDARY_AV
+    av_end = found.av > float(predictor.model.av_classes[-1]) - BOUNDARY_AV
     boundary = np.where(ends > BOUNDARY_LIGHT, Status.AGE_BOUNDARY, 0) | np.where(av_end, Status.AV_BOUNDARY, 0)
     continuum = None
     if settings.continuum_subtracted:
-        scale = prepared.batch.flux[prepared.batch.fitted]
-        continuum = native_continuum(grid, av, scale, settings.preprocess, predictor)
+        continuum = native_continuum(found, batch.flux[batch.fitted], settings.preprocess, predictor)
     return FittedBlock(
         prepared,
         log_age,
         metallicity,
-        av,
-        grid if settings.light_grid else None,
-        model,
+        found.av,
+        found.dispersion,
+        found.velocity,
+        found.grid if settings.light_grid else None,
+        found.model,
         continuum,
         boundary.astype(np.uint16),
     )
 
 
 def native_continuum(
-    grid: NDArray[np.float32],
-    av: NDArray[np.float32],
+    found: Predictions,
     scale: NDArray[np.float32],
     settings: PreprocessSettings,
     predictor: Predictor,
 ) -> NDArray[np.float32]:
     """Model spectra on a cube's native channels, as observed: redshifted and behind the foreground dust.
+
+    Parameters
+    ----------
+    found : Predictions
+        Of k spectra.
+    scale : (k,) float32
+        Their median flux.
+    settings : PreprocessSettings
+    predictor : Predictor
 
     Returns
     -------
@@ -156,18 +171,24 @@ def native_continuum(
         The cube's unit; NaN in channels beyond the templates' range.
     """
     edges = edges_of(np.array(settings.wavelength))
-    fine = FINE_EDGES * (1 + settings.redshift)
+    fine = LOG_EDGES * (1 + settings.redshift)
     inside = (edges[:-1] >= fine[0]) & (edges[1:] <= fine[-1])
     used = edges[np.flatnonzero(inside)[0] : np.flatnonzero(inside)[-1] + 2]
     matrix = rebin_matrix(fine, used)
     dim = (10 ** (-0.4 * foreground_extinction(settings)[inside])).astype(np.float32)
-    continuum = np.full((len(inside), len(av)), np.nan, dtype=np.float32)
-    decoder = predictor.checkpoint.decoder
-    for start in range(0, len(av), 512):
-        part = slice(start, start + 512)
-        spectra = decoder.fine_spectra(torch.from_numpy(grid[part]), torch.from_numpy(av[part])).numpy()
+    continuum = np.full((len(inside), len(scale)), np.nan, dtype=np.float32)
+    reconstruct = _reconstruction(predictor)
+    for start in range(0, len(scale), 256):
+        part = slice(start, start + 256)
+        spectra = reconstruct(found.grid[part], found.av[part], found.dispersion[part], found.velocity[part])
         continuum[inside, part] = (matrix @ np.ascontiguousarray(spectra.T)) * dim[:, None] * scale[part]
     return continuum
+
+
+@lru_cache(maxsize=2)
+def _reconstruction(predictor: Predictor) -> Reconstruction:
+    """Made when it is first wanted: most surveys do without."""
+    return Reconstruction(predictor.checkpoint.decoder)
 
 
 def residual_statistics(batch: SpectraBatch, model: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -250,5 +271,7 @@ def populations_of(fitted: FittedBlock) -> Populations:
         place(fitted.av),
         place(fitted.grid),
         place(model_flux),
+        place(fitted.dispersion),
+        place(fitted.velocity),
         status,
     )

@@ -71,6 +71,8 @@ class GalaxyConfig(_Section):
     """Spaxels whose median signal-to-noise ratio per 2.48 A sample is lower are not fitted."""
     max_filled: float = Field(default=0.15, ge=0, le=0.5)
     """Spaxels with a larger share of samples missing are not fitted."""
+    flux_calibration_error: float = Field(default=0.01, ge=0, le=0.03)
+    """Expected scatter of a smooth error of the cube's flux calibration along the spectrum, relative; 0: perfect."""
     line_filter: LineFilterConfig = LineFilterConfig()
     """The running median that removes bright lines and sky residuals."""
     products: ProductsConfig = ProductsConfig()

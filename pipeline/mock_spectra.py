@@ -17,8 +17,9 @@ from scipy.special import ndtr
 from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.extinction import extinction_curve
 from galprote.model.grids import STEP, kept_samples
+from galprote.model.line_spread import MUSE
 from galprote.model.populations import grid_means
-from galprote.model.templates import FWHM_PER_SIGMA, muse_fwhm
+from galprote.model.templates import FWHM_PER_SIGMA
 from galprote.pipeline.mock_galaxy import ALL_SLICES, CHANNEL, SLICES, SPEED_OF_LIGHT_KMS, Galaxy, MockConfig
 
 Array = NDArray[np.float64]
@@ -232,7 +233,7 @@ class MockSpectra:
         spaxel, around = np.arange(len(rest))[:, None], np.arange(-8, 9)
         for rest_wavelength, ratio in zip(EMISSION_LINES.values(), ratios.T, strict=True):
             centre = rest_wavelength * shift
-            sigma = np.hypot(muse_fwhm(centre) / FWHM_PER_SIGMA, centre * GAS_DISPERSION_KMS / SPEED_OF_LIGHT_KMS)
+            sigma = np.hypot(MUSE.fwhm_at(centre) / FWHM_PER_SIGMA, centre * GAS_DISPERSION_KMS / SPEED_OF_LIGHT_KMS)
             channel = np.rint((centre - self.wavelength[0]) / CHANNEL).astype(np.int64)[:, None] + around
             offset = (self.wavelength[channel] - centre[:, None]) / sigma[:, None]
             half = CHANNEL / 2 / sigma[:, None]
@@ -243,7 +244,7 @@ class MockSpectra:
     def _sky(self) -> tuple[Array, Array]:
         """Variance of the sky (m,), and what its subtraction leaves on each slice (ALL_SLICES, m)."""
         position, strength = np.array(SKY_LINES).T
-        sigma = muse_fwhm(position)[:, None] / FWHM_PER_SIGMA
+        sigma = MUSE.fwhm_at(position)[:, None] / FWHM_PER_SIGMA
         offset = (self.wavelength - position[:, None]) / sigma
         profile = np.exp(-0.5 * offset**2)
         variance = self.config.sky_noise**2 * (1 + strength @ profile)

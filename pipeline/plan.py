@@ -72,7 +72,7 @@ def spaxel_bytes(channels: int, *, continuum: bool, light_grid: int) -> int:
         Cells of the light grid.
     """
     native = channels * (2 * 4 + 2 * 4 + 4 * 1)  # flux and variance, their masked copies, masks
-    rest = (8 * N_WAVELENGTH + 3 * N_KEPT) * 4
+    rest = (8 * N_WAVELENGTH + 4 * N_KEPT) * 4
     products = (4 * N_WAVELENGTH + 3 * light_grid) * 4
     return native + rest + products + (3 * channels * 4 if continuum else 0)
 

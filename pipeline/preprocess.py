@@ -2,8 +2,8 @@
 
 In this order: foreground dust removed at observed wavelengths; wavelengths to the rest frame; flux-conserving
 rebinning to the model's 948 samples; gaps filled; bright lines and sky residuals replaced by a running median; emission
-bands removed; division by the median flux. Flux densities stay per Angstrom of the observed frame: multiply by 1 + z
-for the rest frame.
+bands removed; division by the median flux. The noise goes along. Flux densities stay per Angstrom of the observed
+frame: multiply by 1 + z for the rest frame.
 """
 
 from dataclasses import dataclass
@@ -68,6 +68,9 @@ class SpectraBatch:
     ----------
     spectra : (k, 876) float32
         Of the k spectra that are to be fitted: rest frame, cleaned, divided by `flux`.
+    noise : (k, 876) float32
+        Standard deviation, divided by `flux`: positive; infinite where a sample carries no information, because it had
+        no data and was filled, or was replaced by the line filter.
     fitted : (n,) bool
         Which of the n input spectra these are.
     rebinned : (k, 948) float32
@@ -87,6 +90,7 @@ class SpectraBatch:
     """
 
     spectra: NDArray[np.float32]
+    noise: NDArray[np.float32]
     fitted: NDArray[np.bool_]
     rebinned: NDArray[np.float32]
     used: NDArray[np.bool_]
@@ -158,11 +162,13 @@ def preprocess(
     status[count > 0.05 * KEPT.sum()] |= np.uint16(Status.LINES_REPLACED)
     full["flux"][fitted] = scale[:, 0]
     rebinned = rest[chosen][positive]
+    used = ~np.isnan(rebinned) & ~replaced & KEPT
     return SpectraBatch(
         spectra=np.ascontiguousarray(kept / scale, dtype=np.float32),
+        noise=_relative_noise(rest_variance[chosen][positive], used, scale),
         fitted=fitted,
         rebinned=rebinned,
-        used=~np.isnan(rebinned) & ~replaced & KEPT,
+        used=used,
         flux=full["flux"],
         snr=full["snr"],
         filled_fraction=full["filled"],
@@ -224,6 +230,15 @@ def foreground_extinction(settings: PreprocessSettings) -> NDArray[np.float64]:
     """Foreground extinction in magnitudes at the native channels, observed frame: (m,) float64."""
     curve = extinction_curve(np.array(settings.wavelength), settings.law, settings.r_v)
     return settings.ebv * settings.r_v * curve
+
+
+def _relative_noise(
+    variance: NDArray[np.float32], used: NDArray[np.bool_], scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Standard deviation of the kept samples in units of `scale` (k, 1): (k, 876) float32, infinite where not used."""
+    noise = np.sqrt(variance[:, KEPT]) / scale
+    # A variance that single precision rounds to zero says nothing either.
+    return np.where(used[:, KEPT] & (noise > 0), noise, np.float32(np.inf))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def fit_spectra(
     r_v: float = 3.1,
     snr_min: float = 0.0,
     max_filled: float = 0.15,
+    flux_calibration_error: float = 0.01,
     line_filter: LineFilterConfig | None = None,
     device: str = "cpu",
 ) -> Populations:
@@ -65,6 +66,8 @@ def fit_spectra(
         Spectra with a lower signal-to-noise ratio per 2.48 A are not fitted.
     max_filled : float
         Spectra with a larger share of the model's samples missing are not fitted.
+    flux_calibration_error : float
+        Expected scatter of a smooth error of the flux calibration along the spectra, relative, 0 (perfect) to 0.03.
     line_filter : LineFilterConfig, optional
     device : {"cpu", "cuda", "auto"}
 
@@ -95,7 +98,7 @@ def fit_spectra(
     noise = None if variance is None else np.atleast_2d(np.asarray(variance, dtype=np.float64))
     if noise is not None and noise.shape != spectra.shape:
         raise ValueError(f"variance: shape {noise.shape}; expected that of flux, {spectra.shape}")
-    _check_choices(redshift, ebv, r_v, law, device)
+    _check_choices(redshift, ebv, r_v, law, device, flux_calibration_error)
     if vacuum:
         axis = vacuum_to_air(axis)
     _check_coverage(axis, redshift)
@@ -105,7 +108,7 @@ def fit_spectra(
     preprocess = PreprocessSettings(
         tuple(axis.tolist()), redshift, ebv, law, r_v, chosen, snr_min, max_filled, allowance
     )
-    settings = BlockSettings(preprocess, residual=False, continuum_subtracted=False, light_grid=True)
+    settings = BlockSettings(preprocess, False, False, True, flux_calibration_error)
     parts = [
         _fit(spectra[rows], None if noise is None else noise[rows], settings, predictor)
         for rows in (slice(start, start + BLOCK) for start in range(0, max(len(spectra), 1), BLOCK))
@@ -133,13 +136,17 @@ def _allowance(predictor: Predictor, line_filter: LineFilterConfig) -> tuple[flo
     return template_allowance(predictor.checkpoint.decoder, line_filter)
 
 
-def _check_choices(redshift: float, ebv: float, r_v: float, law: str, device: str) -> None:
+def _check_choices(redshift: float, ebv: float, r_v: float, law: str, device: str, calibration: float) -> None:
     if not -0.01 < redshift <= 0.5:
         raise ValueError(f"redshift = {redshift}: expected a barycentric redshift from -0.01 to 0.5")
     if not 0 <= ebv <= 5:
         raise ValueError(f"ebv = {ebv}: expected a foreground E(B-V) from 0 to 5 mag")
     if not 2.3 <= r_v <= 5.6:
         raise ValueError(f"r_v = {r_v}: expected 2.3 to 5.6")
+    if not 0 <= calibration <= 0.03:
+        raise ValueError(
+            f"flux_calibration_error = {calibration}: expected a relative error from 0 to 0.03, as in training"
+        )
     if law not in EXTINCTION_LAWS:
         raise ValueError(f"law = {law!r}: expected one of {', '.join(EXTINCTION_LAWS)}")
     if device not in {"cpu", "cuda", "auto"}:

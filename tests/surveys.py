@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from galprote.model.checkpoint import save_checkpoint
 from galprote.model.decoder import FINE_EDGES
+from galprote.model.kinematics import KinematicTemplates
+from galprote.model.refinement import RefinementConfig
 from galprote.model.transformer import GalProTE, ModelConfig
 from galprote.pipeline.block import BlockSettings
 from galprote.pipeline.config import find_cube, read_survey
@@ -40,14 +42,27 @@ COMMAND = str(Path(sys.executable).with_name("galprote-pipeline"))
 Array = NDArray[Any]
 
 
-def write_checkpoint(path: Path, seed: int = 7) -> Path:
-    """Write a checkpoint whose answers mean nothing, but differ from spectrum to spectrum: 6 MB, a second."""
+def random_model(seed: int, *, refined: bool) -> GalProTE:
+    """A small network whose answers mean nothing, but differ from spectrum to spectrum."""
+    refinement = RefinementConfig(stages=2, components=16, hidden=32, memory=8) if refined else None
+    templates = KinematicTemplates.from_decoder(synthetic_decoder()) if refined else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = GalProTE(ModelConfig(channels=2, projection_rank=8))
+        model = GalProTE(ModelConfig(channels=2, projection_rank=8, av_max=3.0, refinement=refinement), templates)
+        if model.refinement is not None:
+            model.refinement.set_components(synthetic_decoder().templates())
+            for stage in model.refinement.stages:
+                torch.nn.init.normal_(stage.last.weight, std=0.1)  # new stages correct nothing
+                torch.nn.init.constant_(stage.last.bias[637], 1.5)  # dispersions that are not all clamped to zero
+    return model
+
+
+def write_checkpoint(path: Path, seed: int = 7, *, refined: bool = False) -> Path:
+    """Write a checkpoint with random weights: 6 MB, a second."""
+    model = random_model(seed, refined=refined)
     with torch.no_grad():  # sharper than new weights are, so that maps and status bits vary
         for name, weights in model.named_parameters():
-            if name.endswith("weight") and weights.ndim > 1:
+            if name.endswith("weight") and weights.ndim > 1 and not name.startswith("refinement."):
                 weights.mul_(2.0)
     save_checkpoint(path, model, synthetic_decoder(), {"training": {}, "metrics": {}})
     return path

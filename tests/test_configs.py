@@ -232,6 +232,7 @@ PARTS: dict[str, st.SearchStrategy[Any]] = {
     "mask": st.sampled_from(["mask.fits", "mask.fits[2]"]),
     "snr_min": st.floats(0, 50),
     "max_filled": st.floats(0, 0.5),
+    "flux_calibration_error": st.floats(0, 0.03),
     "foreground": st.fixed_dictionaries(
         {},
         optional={
@@ -492,6 +493,8 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_none(tmp_path: Path) -> Non
     ("changes", "message"),
     [
         ({"cube": ""}, "galaxies[0].cube = '': string should have at least 1 character"),
+        ({"flux_calibration_error": 0.04}, "galaxies[0].flux_calibration_error = 0.04: input should be less than or"),
+        ({"flux_calibration_error": -0.01}, "galaxies[0].flux_calibration_error = -0.01: input should be greater"),
         ({"snr_min": float("inf")}, "galaxies[0].snr_min = inf: input should be a finite number"),
         ({"line_filter": 31}, "galaxies[0].line_filter: expected a mapping, found 31"),
     ],

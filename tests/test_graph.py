@@ -40,9 +40,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return surveys.write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
-@pytest.fixture(scope="module")
-def predictor(checkpoint: Path) -> Predictor:
-    return Predictor(load_checkpoint(checkpoint), batch=32)
+@pytest.fixture(scope="module", params=["plain", "refined"])
+def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    surveys.write_checkpoint(path, refined=request.param == "refined")
+    return Predictor(load_checkpoint(path), batch=32)
 
 
 @pytest.fixture(scope="module")

@@ -153,6 +153,7 @@ def test_what_stands_in_bad_channels_does_not_matter(seed: int) -> None:
     a = preprocess(one, variance, options(wavelength, 0.002))
     b = preprocess(two, spoiled, options(wavelength, 0.002))
     np.testing.assert_array_equal(a.spectra, b.spectra)
+    np.testing.assert_array_equal(a.noise, b.noise)
     np.testing.assert_array_equal(a.rebinned, b.rebinned)
     np.testing.assert_array_equal(a.snr, b.snr)
     assert ((b.status & Status.BAD_VARIANCE) > 0).all()
@@ -196,6 +197,80 @@ def test_spectra_that_cannot_be_fitted_say_why() -> None:
     assert batch.fitted.tolist() == [False] * 5 + [True]
     assert batch.spectra.shape == (1, 876)
     assert np.isnan(batch.flux[:2]).all()
+
+
+def noisy(n: int, seed: int = 11) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+    """Wavelength, flux (m, n) of levels from 1 to 30 with noise of 3 %, variance."""
+    wavelength = channels(0.004)
+    level = np.linspace(1, 30, n)
+    flux = level * np.random.default_rng(seed).normal(1, 0.03, (len(wavelength), n))
+    variance = np.broadcast_to((0.03 * level) ** 2, flux.shape)
+    return wavelength, flux.astype(np.float32), variance.astype(np.float32)
+
+
+def test_noise_is_the_scatter_relative_to_the_median() -> None:
+    wavelength, flux, variance = noisy(300)
+    batch = preprocess(flux, variance, options(wavelength, 0.004))
+    used = batch.used[:, KEPT]
+    assert used.mean() > 0.99
+    assert batch.noise.dtype == np.float32
+    assert batch.noise.shape == batch.spectra.shape
+    pull = ((batch.spectra - 1) / batch.noise)[used]
+    assert pull.std() == pytest.approx(1.0, abs=0.02)
+    np.testing.assert_allclose(np.median(batch.noise, axis=1), 1 / batch.snr, rtol=0.01)
+    four = preprocess(flux, 4 * variance, options(wavelength, 0.004))
+    np.testing.assert_array_equal(four.noise, 2 * batch.noise)
+
+
+def test_noise_follows_the_variance_along_the_spectrum() -> None:
+    wavelength, flux, variance = noisy(20)
+    variance = np.where(wavelength[:, None] > 6000, 9 * variance, variance).astype(np.float32)
+    batch = preprocess(flux, variance, options(wavelength, 0.004))
+    red = WAVELENGTH[KEPT] * 1.004 > 6000
+    noise = np.where(np.isinf(batch.noise), np.nan, batch.noise)
+    ratio = np.nanmedian(noise[:, red], axis=1) / np.nanmedian(noise[:, ~red], axis=1)
+    np.testing.assert_allclose(ratio, 3.0, rtol=0.02)
+
+
+def test_the_flux_unit_does_not_change_the_noise() -> None:
+    wavelength, flux, variance = noisy(20)
+    one = preprocess(flux, variance, options(wavelength, 0.004))
+    for factor in (1000.0, 1e-12):
+        other = preprocess(flux * np.float32(factor), variance * np.float32(factor**2), options(wavelength, 0.004))
+        np.testing.assert_allclose(other.noise, one.noise, rtol=1e-5)
+
+
+def test_samples_that_say_nothing_have_infinite_noise() -> None:
+    """Those without data, those with bad variances and those that the line filter replaced; all others have some."""
+    wavelength, flux, variance = noisy(6)
+    rest = wavelength / 1.004
+    notch, bad, line = (np.abs(rest - centre) < half for centre, half in ((5850, 60), (6100, 15), (5411.5, 1.5)))
+    flux[notch, 0] = np.nan
+    variance[bad, 1] = (np.arange(bad.sum()) % 3 - 1.0) * np.where(np.arange(bad.sum()) % 3 == 2, np.nan, 1)
+    flux[line, 2] *= 3
+    batch = preprocess(flux, variance, options(wavelength, 0.004))
+    assert batch.fitted.all()
+    kept = WAVELENGTH[KEPT]
+    for row, (centre, half) in enumerate(((5850, 55), (6100, 12), (5411.5, 1.5))):
+        assert np.isinf(batch.noise[row, np.abs(kept - centre) < half]).all()
+        assert np.isfinite(batch.noise[row, np.abs(kept - centre) > half + 20]).mean() > 0.99
+    assert batch.replaced[2] >= 3
+    np.testing.assert_array_equal(np.isfinite(batch.noise), batch.used[:, KEPT])
+    assert (batch.noise > 0).all()  # nor is any NaN
+
+
+@given(st.integers(0, 2**31), st.floats(-44, 36))
+def test_noise_is_never_zero_or_nan(seed: int, exponent: float) -> None:
+    """Whatever stands in the cube, and however small its unit makes the variances."""
+    random = np.random.default_rng(seed)
+    wavelength, flux, variance = noisy(4, seed % 1000)
+    strange = random.choice([0.0, -1.0, np.nan, np.inf, 1e-45, 1e38], variance.shape)
+    variance = np.where(random.random(variance.shape) < 0.02, strange, variance * 10**exponent).astype(np.float32)
+    flux[random.random(flux.shape) < 0.02] = np.nan
+    with np.errstate(all="ignore"):
+        batch = preprocess(flux, variance, options(wavelength, 0.004))
+    assert (batch.noise > 0).all()
+    assert np.isinf(batch.noise[~batch.used[:, KEPT]]).all()
 
 
 def test_no_variance_at_all_is_no_data() -> None:
@@ -294,9 +369,11 @@ def test_each_spectrum_is_treated_on_its_own() -> None:
     together = preprocess(flux, variance, options(wavelength, 0.005))
     order = random.permutation(30)
     shuffled = preprocess(flux[:, order], variance[:, order], options(wavelength, 0.005))
-    np.testing.assert_array_equal(together.spectra[order], shuffled.spectra)
-    alone = [preprocess(flux[:, [i]], variance[:, [i]], options(wavelength, 0.005)).spectra for i in range(30)]
-    np.testing.assert_array_equal(together.spectra, np.concatenate(alone))
+    alone = [preprocess(flux[:, [i]], variance[:, [i]], options(wavelength, 0.005)) for i in range(30)]
+    for name in ("spectra", "noise"):
+        whole = getattr(together, name)
+        np.testing.assert_array_equal(whole[order], getattr(shuffled, name))
+        np.testing.assert_array_equal(whole, np.concatenate([getattr(one, name) for one in alone]))
 
 
 def test_scaling_the_flux_scales_only_the_flux() -> None:

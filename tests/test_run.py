@@ -210,6 +210,7 @@ def refused(survey: Path) -> str:
         ({"redshift": 0.0051}, "settings.redshift: 0.005 -> 0.0051"),
         ({"foreground": {"ebv": 0.03}}, "settings.foreground.ebv: 0.02 -> 0.03"),
         ({"snr_min": 7}, "settings.snr_min: 5.0 -> 7.0"),
+        ({"flux_calibration_error": 0}, "settings.flux_calibration_error: 0.01 -> 0.0"),
         ({"products": EVERYTHING | {"fits": False}}, "settings.products.fits: True -> False"),
     ],
 )

@@ -70,12 +70,15 @@ def test_the_noise_has_the_level_that_was_asked_for(decoder: Decoder) -> None:
 def test_patches_are_noise_or_the_patchs_median(decoder: Decoder) -> None:
     synthesizer = Synthesizer(decoder, NoiseConfig(levels=(0.0,), patches=(1, 1), patch_width=(15, 15)), 7)
     flux = torch.linspace(0.5, 1.5, 948).repeat(400, 1)
-    changed = synthesizer._patch(flux) - flux
+    spoiled, medians = synthesizer._patch(flux)
+    changed = spoiled - flux
     widths = (changed != 0).sum(1)
     assert ((widths >= 14) & (widths <= 15)).all()  # the sample that is the median stays
     values = torch.where(changed != 0, flux + changed, torch.nan)
     constant = torch.tensor([len(row[~row.isnan()].unique()) == 1 for row in values])
     assert 0.4 < constant.float().mean().item() < 0.6
+    assert torch.equal(medians.any(1), constant)  # and it is known which
+    assert (medians.sum(1)[constant] == 15).all()
     middles = torch.tensor([row[~row.isnan()][0] for row in values[constant]])
     centres = torch.tensor([flux[0, row != 0].mean() for row in changed[constant]])
     torch.testing.assert_close(middles, centres, atol=1e-5, rtol=0)
@@ -83,7 +86,7 @@ def test_patches_are_noise_or_the_patchs_median(decoder: Decoder) -> None:
 
 def test_number_of_patches(decoder: Decoder) -> None:
     noise = NoiseConfig(levels=(0.0,), patches=(15, 25), patch_width=(3, 3))
-    changed = Synthesizer(decoder, noise, 8)._patch(torch.arange(948.0).repeat(200, 1)) - torch.arange(948.0)
+    changed = Synthesizer(decoder, noise, 8)._patch(torch.arange(948.0).repeat(200, 1))[0] - torch.arange(948.0)
     touched = (changed != 0).sum(1)
     assert touched.max() <= 75
     assert touched.float().mean() == pytest.approx(20 * 2.5, rel=0.1)  # a median patch keeps its middle sample
@@ -92,9 +95,13 @@ def test_number_of_patches(decoder: Decoder) -> None:
 def test_wide_gaps_are_filled_as_the_pipeline_fills_them(decoder: Decoder) -> None:
     noise = NoiseConfig(levels=(0.0,), patches=(0, 0), gap_fraction=1.0, gap_width=(63, 63))
     flux = torch.ones(16, 948)
-    torch.testing.assert_close(Synthesizer(decoder, noise, 9)._gap(flux), flux)
+    filled, lost = Synthesizer(decoder, noise, 9)._gap(flux)
+    torch.testing.assert_close(filled, flux)
+    assert (lost.sum(1) == 63).all()
     curved = torch.linspace(-1, 1, 948).square().repeat(16, 1)
-    assert ((Synthesizer(decoder, noise, 9)._gap(curved) != curved).sum(1) <= 63).all()
+    filled, lost = Synthesizer(decoder, noise, 9)._gap(curved)
+    assert torch.equal(filled[~lost], curved[~lost])
+    assert ((filled != curved).sum(1) > 50).all()
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(decoder: Decoder) -> None:

@@ -13,12 +13,12 @@ from galprote.model.errors import LibraryError
 from galprote.model.extinction import EXTINCTION_LAWS, extinction_curve
 from galprote.model.grids import EDGES, WAVELENGTH
 from galprote.model.libraries import read_library
+from galprote.model.line_spread import MUSE, LineSpread
 from galprote.model.templates import (
     FWHM_PER_SIGMA,
     TemplateLibrary,
     broadening_matrix,
-    match_to_muse,
-    muse_fwhm,
+    match_library,
     verified_decoder,
 )
 from tests.libraries import synthetic_decoder
@@ -38,17 +38,17 @@ def centres() -> np.ndarray:
 def test_a_narrow_line_gets_the_width_of_muse(line: float) -> None:
     sigma = 2.51 / FWHM_PER_SIGMA
     profile = np.exp(-0.5 * ((WAVE - line) / sigma) ** 2)
-    fine = match_to_muse(small_library(np.broadcast_to(profile, (2, 2, len(WAVE)))))[0, 0]
+    fine = match_library(small_library(np.broadcast_to(profile, (2, 2, len(WAVE)))))[0, 0]
     mean = np.average(centres(), weights=fine)
     width = np.sqrt(np.average((centres() - mean) ** 2, weights=fine) - (FINE_EDGES[1] - FINE_EDGES[0]) ** 2 / 12)
     assert mean == pytest.approx(line, abs=0.01)
-    assert width * FWHM_PER_SIGMA == pytest.approx(muse_fwhm(np.array([line]))[0], rel=0.01)
+    assert width * FWHM_PER_SIGMA == pytest.approx(MUSE.fwhm_at(np.array([line]))[0], rel=0.01)
     assert fine.sum() * (FINE_EDGES[1] - FINE_EDGES[0]) == pytest.approx(sigma * np.sqrt(2 * np.pi), rel=1e-3)
 
 
 def test_a_library_blunter_than_muse_is_left_alone() -> None:
     slope = np.broadcast_to(1 + 1e-4 * (WAVE - 5000), (2, 2, len(WAVE)))
-    np.testing.assert_allclose(match_to_muse(small_library(slope, 5.0))[0, 0], 1 + 1e-4 * (centres() - 5000), rtol=1e-8)
+    np.testing.assert_allclose(match_library(small_library(slope, 5.0))[0, 0], 1 + 1e-4 * (centres() - 5000), rtol=1e-8)
 
 
 def test_broadening_conserves_flux_and_zero_width_changes_nothing() -> None:
@@ -60,7 +60,24 @@ def test_broadening_conserves_flux_and_zero_width_changes_nothing() -> None:
 
 
 def test_muse_resolution_is_equation_1() -> None:
-    np.testing.assert_allclose(muse_fwhm(np.array([4750.0, 7100.0])), [2.9997, 2.4743], atol=1e-4)
+    np.testing.assert_allclose(MUSE.fwhm_at(np.array([4750.0, 7100.0])), [2.9997, 2.4743], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("law", "fwhm"), [({"fwhm": 3.5}, 3.5), ({"resolving_power": 1500}, 3.6667), ({"polynomial": [2.0, 3e-4]}, 3.65)]
+)
+def test_another_instrument_widens_a_line_as_its_law_says(law: dict[str, object], fwhm: float) -> None:
+    line_spread = LineSpread.model_validate(law)
+    profile = np.exp(-0.5 * ((WAVE - 5500.0) / (2.51 / FWHM_PER_SIGMA)) ** 2)
+    fine = match_library(small_library(np.broadcast_to(profile, (2, 2, len(WAVE)))), line_spread)[0, 0]
+    width = np.sqrt(np.average((centres() - 5500.0) ** 2, weights=fine))
+    assert width * FWHM_PER_SIGMA == pytest.approx(fwhm, rel=0.01)
+
+
+@pytest.mark.parametrize("law", [{}, {"fwhm": 2.0, "resolving_power": 2000}, {"fwhm": -1.0}])
+def test_a_line_spread_function_has_one_law(law: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"give one of|greater than 0"):
+        LineSpread.model_validate(law)
 
 
 def test_every_template_is_decoded_within_a_permille() -> None:
@@ -70,7 +87,7 @@ def test_every_template_is_decoded_within_a_permille() -> None:
     flux = 1 - (depth[..., None] * np.exp(-0.5 * ((WAVE - lines[:, None]) / 3) ** 2)).sum(2)
     library = small_library(flux)
     decoder = verified_decoder(library)
-    wanted = match_to_muse(library).reshape(4, -1)
+    wanted = match_library(library).reshape(4, -1)
     found = (decoder.coefficients @ decoder.components).double().numpy() * decoder.median_flux.numpy().reshape(4, 1)
     assert (np.sqrt(np.mean((found / wanted - 1) ** 2, axis=1)) < 1e-3).all()
 
@@ -115,7 +132,7 @@ def test_a_library_must_cover_the_window() -> None:
         np.ones((2, 2, 100)), np.linspace(4900, 7200, 100), np.array([1.0, 2.0]), np.array([0.0, 0.1]), 2.5, "short"
     )
     with pytest.raises(LibraryError, match=r"short: covers 4900.0-7200.0 A; the model needs"):
-        match_to_muse(library)
+        match_library(library)
 
 
 def test_ppxf_and_plain_npz_give_the_same_library(tmp_path: Path) -> None:

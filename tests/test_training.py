@@ -9,14 +9,19 @@ import yaml
 
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.errors import ConfigError, LibraryError
-from galprote.model.losses import LossConfig, loss_terms, marginal_correlation, total_loss
-from galprote.model.synthesis import NoiseConfig
+from galprote.model.losses import GridAxes, LossConfig, loss_terms, marginal_correlation, ranked_score, total_loss
+from galprote.model.refinement import Answer, RefinementConfig
+from galprote.model.stream import StreamConfig
+from galprote.model.synthesis import NoiseConfig, SyntheticSpectra
 from galprote.model.training import Trainer
 from galprote.model.training_config import LibraryConfig, TrainingConfig, read_training_config
 from galprote.model.transformer import GalProTE, ModelConfig, Prediction
 from tests.libraries import fine_wavelength, synthetic_flux
 
 SMALL = ModelConfig(channels=2, projection_rank=8)
+REFINED = SMALL.model_copy(
+    update={"av_max": 3.0, "refinement": RefinementConfig(stages=2, components=16, hidden=32, memory=8)}
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +57,10 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(path).model.state_dict()
 
 
-def test_resumed_equals_uninterrupted(library: Path, tmp_path: Path) -> None:
-    whole = Trainer(config(library, tmp_path / "whole")).run()
-    stopped = Trainer(config(library, tmp_path / "stopped"))
+@pytest.mark.parametrize("changes", [{}, {"model": REFINED, "stream": StreamConfig(), "freeze_blocks_at": 3}])
+def test_resumed_equals_uninterrupted(library: Path, tmp_path: Path, changes: dict[str, object]) -> None:
+    whole = Trainer(config(library, tmp_path / "whole", **changes)).run()
+    stopped = Trainer(config(library, tmp_path / "stopped", **changes))
 
     class Stop(Exception):
         pass
@@ -64,7 +70,7 @@ def test_resumed_equals_uninterrupted(library: Path, tmp_path: Path) -> None:
 
     with pytest.raises(Stop):
         stopped.run(stop)
-    resumed = Trainer(config(library, tmp_path / "stopped"))
+    resumed = Trainer(config(library, tmp_path / "stopped", **changes))
     path = resumed.run()
     assert resumed.step == 4
     one, two = weights(whole), weights(path)
@@ -82,7 +88,7 @@ def test_training_learns(library: Path, tmp_path: Path) -> None:
     quiet = NoiseConfig(levels=(0.01,), patches=(0, 0))
     trainer = Trainer(config(library, tmp_path, steps=60, batch=64, ema=0.9, noise=quiet, learning_rate=3e-3, warmup=5))
     before = trainer.validate()
-    for batch, _ in zip(trainer.stream.stream(64), range(60), strict=False):
+    for batch, _ in zip(trainer.stream.batches(64), range(60), strict=False):
         trainer.train_step(batch)
     after = trainer.validate()
     for name in ("log_age_rms", "av_rms"):
@@ -107,6 +113,16 @@ def test_the_checkpoint_tells_where_it_comes_from(library: Path, tmp_path: Path)
     assert checkpoint.metadata["metrics"]["validation"]["log_age_rms"] > 0
 
 
+def truth(grid: torch.Tensor, av: torch.Tensor) -> SyntheticSpectra:
+    n, zero = len(av), torch.zeros_like(av)
+    return SyntheticSpectra(
+        torch.ones(n, 876), torch.ones(n, 948), grid, av, zero, zero, torch.full((n, 876), 0.03), zero
+    )
+
+
+AXES = GridAxes(torch.linspace(7, 10, 53), torch.linspace(-2, 0.4, 12))
+
+
 def test_the_right_answer_has_no_loss_but_its_entropy() -> None:
     grid = torch.zeros(3, 12, 53)
     grid[:, 4, 20] = 1.0
@@ -114,15 +130,46 @@ def test_the_right_answer_has_no_loss_but_its_entropy() -> None:
     classes = (av * 10).round().long()
     right = Prediction(50 * grid.flatten(1), 50 * torch.nn.functional.one_hot(classes, 16).float())
     model = GalProTE(SMALL)
-    axes = torch.linspace(7, 10, 53), torch.linspace(-2, 0.4, 12)
-    terms = loss_terms(model, right, grid, av, *axes)
-    assert set(terms) == set(LossConfig.model_fields)
+    terms = loss_terms(model, right, truth(grid, av), AXES, LossConfig())
+    weights = set(LossConfig.model_fields) - {"noise_weight", "early_stages"}
+    assert set(terms) == weights - {"kinematics"}
     assert all(abs(float(term.detach())) < 1e-5 for term in terms.values())
     wrong = Prediction(50 * grid.flatten(1).roll(60, 1), right.av_logits.roll(3, 1))
-    worse = loss_terms(model, wrong, grid, av, *axes)
+    worse = loss_terms(model, wrong, truth(grid, av), AXES, LossConfig())
     assert all(worse[name] > 1e-3 for name in worse)
-    alone = total_loss(worse, LossConfig(**dict.fromkeys(LossConfig.model_fields, 0.0) | {"moments": 2.0}))
+    alone = total_loss(worse, LossConfig(**dict.fromkeys(weights, 0.0) | {"moments": 2.0}))
     assert float(alone) == pytest.approx(2 * float(worse["moments"]))
+
+
+def test_every_stage_is_judged_and_the_last_one_most() -> None:
+    grid = torch.zeros(3, 12, 53)
+    grid[:, 4, 20] = 1.0
+    av, zero = torch.tensor([0.0, 0.7, 1.5]), torch.zeros(3)
+    right = Answer(50 * grid.flatten(1), av, zero, zero, zero[:, None])
+    wrong = Answer(right.grid_logits.roll(60, 1), av + 0.5, zero + 100.0, zero - 50.0, zero[:, None])
+    logits = torch.zeros(3, 16)
+    config = LossConfig(early_stages=0.25, noise_weight=0.7)
+
+    def moments(*answers: Answer) -> dict[str, torch.Tensor]:
+        return loss_terms(
+            GalProTE(SMALL), Prediction(right.grid_logits, logits, answers), truth(grid, av), AXES, config
+        )
+
+    late, early = moments(right, wrong), moments(wrong, right)
+    for name in ("moments", "av", "kinematics", "ranked", "cross_entropy"):
+        assert float(early[name]) == pytest.approx(0.25 * float(late[name]), rel=1e-4)
+    assert float(late["kinematics"]) == pytest.approx(1.25)
+    assert float(late["av"]) == pytest.approx(0.25)
+
+
+def test_the_ranked_score_grows_with_distance() -> None:
+    def at(age: int) -> torch.Tensor:
+        grid = torch.zeros(1, 12, 53)
+        grid[:, 4, age] = 1.0
+        return grid
+
+    scores = [float(ranked_score(at(age), at(10), AXES)) for age in (10, 11, 20, 40)]
+    assert scores == pytest.approx([0.0, 3 / 52, 30 / 52, 90 / 52], abs=1e-5)
 
 
 def test_correlation_of_marginals() -> None:
@@ -135,6 +182,30 @@ def test_the_model_must_fit_the_library(library: Path, tmp_path: Path) -> None:
     wrong = SMALL.model_copy(update={"n_age": 50})
     with pytest.raises(LibraryError, match=r"12 metallicities x 53 ages, but the model has 12 x 50"):
         Trainer(config(library, tmp_path, model=wrong))
+
+
+def test_frozen_blocks_keep_their_weights_and_the_stages_learn(library: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config(library, tmp_path, model=REFINED, stream=StreamConfig(), freeze_blocks_at=1))
+    batches = trainer.stream.batches(16)
+    trainer.train_step(next(batches))
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.train_step(next(batches))
+    changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(name.startswith("refinement.stages") for name in changed)
+
+
+def test_fine_tuning_starts_with_the_weights_that_fit(library: Path, tmp_path: Path) -> None:
+    first = Trainer(config(library, tmp_path / "first", model=REFINED, stream=StreamConfig(), steps=2)).run()
+    again = Trainer(config(library, tmp_path / "again", model=REFINED, stream=StreamConfig(), start_from=first, seed=5))
+    kept = weights(first)
+    small = {name for name, value in again.model.named_parameters() if value.numel() <= 4096}
+    assert small
+    assert all(torch.equal(dict(again.model.named_parameters())[name], kept[name]) for name in small)
+    wider = REFINED.model_copy(update={"channels": 3})
+    partly = Trainer(config(library, tmp_path / "partly", model=wider, stream=StreamConfig(), start_from=first))
+    assert torch.equal(partly.model.grid_head.bias, kept["grid_head.bias"])
+    assert partly.model.blocks[0].convolution.weight.shape[0] == 3  # type: ignore[union-attr,index]
 
 
 def test_the_shipped_recipe_is_read_and_paths_are_relative_to_it() -> None:

@@ -6,14 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from galprote.model.transformer import (
-    SERIES_BOUND,
-    GalProTE,
-    ModelConfig,
-    attend,
-    series_attention,
-    softmax_attention,
-)
+from galprote.model.attention import SERIES_BOUND, attend, series_attention, softmax_attention
+from galprote.model.transformer import GalProTE, ModelConfig
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +78,19 @@ def test_clipping_follows_section_3_4_3(model: GalProTE) -> None:
 
 def test_populations_are_fractions_of_light_and_a_possible_attenuation(model: GalProTE) -> None:
     with torch.inference_mode():
-        grid, av = model.populations(model(1 + 0.1 * standardised(16, 4)))
+        grid, av, dispersion, velocity = model.populations(model(1 + 0.1 * standardised(16, 4)))
     assert grid.shape == (16, 12, 53)
     assert (grid >= 0).all()
     torch.testing.assert_close(grid.sum((1, 2)), torch.ones(16))
     assert ((av >= 0) & (av <= 1.5)).all()
+    assert not dispersion.any()
+    assert not velocity.any()
 
 
 def test_argmax_readout_gives_a_class() -> None:
     model = GalProTE(ModelConfig(channels=2, projection_rank=8, av_readout="argmax")).eval()
     with torch.inference_mode():
-        _, av = model.populations(model(1 + 0.1 * standardised(16, 4)))
+        av = model.populations(model(1 + 0.1 * standardised(16, 4))).av
     assert torch.isin(av, model.av_classes).all()
 
 

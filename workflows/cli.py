@@ -189,6 +189,8 @@ def train(
     config: Annotated[Path, typer.Argument(metavar="TRAINING.yaml", help="See configs/train/.")],
     library: Annotated[Path | None, typer.Option(help="Template library, in place of the YAML's.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the results, in place of the YAML's.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Checkpoint to begin with (fine-tuning).")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Ingredient of the stream to leave out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     debug: Debug = False,
 ) -> None:
@@ -197,7 +199,9 @@ def train(
     from galprote.model.training import Progress, Trainer
     from galprote.model.training_config import read_training_config
 
-    settings = read_training_config(config, library=library, output=output)
+    settings = read_training_config(
+        config, library=library, output=output, without=without or (), start_from=start_from
+    )
     trainer = Trainer(settings, resolve_device(device))
 
     def report(progress: Progress) -> None:
@@ -217,23 +221,67 @@ def train(
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint (default: the shipped one).")] = None,
-    suite: Annotated[str, typer.Option(help="Which tests: paper, or all.")] = "all",
+    suite: Annotated[
+        str, typer.Option(help="paper, survey, library, dispersion, velocity, artefacts, fits, or all.")
+    ] = "all",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
-    limit: Annotated[int | None, typer.Option(min=64, help="Use only so many spectra of a suite.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write a figure of each suite into this folder.")] = None,
+    library: Annotated[
+        Path | None, typer.Option(help="Template library that the network was not trained on, for the suite library.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=64, help="Use only so many spectra in each case.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     debug: Debug = False,
 ) -> None:
-    """Measure a checkpoint: errors of age, metallicity and A_V, and of the fitted spectra."""
+    """Measure a checkpoint: errors of age, metallicity and A_V, and what makes them grow. See docs/evaluation.md."""
     from galprote.model.checkpoint import load_checkpoint
-    from galprote.model.evaluation import evaluate_suites
+    from galprote.model.evaluation import evaluate_suites, results_dict
     from galprote.model.predictor import Predictor, resolve_device
-    from galprote.workflows.reporting import evaluation_table
+    from galprote.workflows.evaluation_figures import write_figures
+    from galprote.workflows.reporting import evaluation_tables
 
+    if json_file is not None and not json_file.parent.is_dir():
+        raise ConfigError(f"--json {json_file}: {json_file.parent}: no such folder")
     predictor = Predictor(load_checkpoint(checkpoint), resolve_device(device))
-    results = evaluate_suites(predictor, suite, limit=limit)
-    console.print(evaluation_table(results))
+    results = evaluate_suites(
+        predictor,
+        suite,
+        library=library,
+        limit=limit,
+        report=lambda name, seconds: errors.print(f"{name}: {seconds:.0f} s", highlight=False),
+    )
+    for table in evaluation_tables(results):
+        console.print(table)
+    for result in results.values():
+        for remark in result.remarks:
+            _say(remark)
     if json_file is not None:
-        json_file.write_text(json.dumps(results, indent=1) + "\n")
+        json_file.write_text(json.dumps(results_dict(results, predictor), indent=1) + "\n")
+    if plots is not None:
+        for path in write_figures(results, plots):
+            _say(f"Figure: {path}")
+
+
+@app.command()
+def card(
+    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint (default: the shipped one).")] = None,
+    results: Annotated[Path | None, typer.Option(help="What `evaluate --suite all --json` wrote for it.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the card to this file, not to the terminal.")] = None,
+    embed: Annotated[Path | None, typer.Option(help="Write a copy of the checkpoint that contains the card.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Describe a checkpoint: what it is, what it learned from, what it reaches, what it is not for."""
+    from galprote.model.card import model_card, read_results
+    from galprote.model.checkpoint import add_to_metadata, default_checkpoint, load_checkpoint
+
+    loaded = load_checkpoint(checkpoint)
+    text = model_card(loaded, None if results is None else read_results(results, loaded))
+    if output is None:
+        _say(text.rstrip())
+    else:
+        output.write_text(text)
+    if embed is not None:
+        add_to_metadata(checkpoint or default_checkpoint(), embed, card=text)
 
 
 def _say(text: str) -> None:

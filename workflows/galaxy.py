@@ -81,7 +81,13 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, templates: Decoder) -
         allowance=template_allowance(templates, galaxy.line_filter),
     )
     wanted = galaxy.products
-    return BlockSettings(preprocess, wanted.residual, wanted.continuum_subtracted, wanted.light_grid)
+    return BlockSettings(
+        preprocess,
+        wanted.residual,
+        wanted.continuum_subtracted,
+        wanted.light_grid,
+        galaxy.flux_calibration_error,
+    )
 
 
 def check_galaxy(

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from galprote.model.statistics import SuiteResult
 from galprote.pipeline.config import SurveyConfig
 from galprote.pipeline.mock import truth_path
 from galprote.pipeline.truth import compare_with_truth
@@ -99,14 +101,70 @@ def plan_dict(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> dict[str, Any
     }
 
 
-def evaluation_table(results: dict[str, Any]) -> Table:
-    """Errors of a checkpoint, suite by suite."""
-    table = Table(title="Evaluation (predicted minus true)")
-    for name in ("suite", "quantity", "mean", "sigma", "rms"):
-        table.add_column(name, justify="left" if name in {"suite", "quantity"} else "right")
-    for suite, quantities in results.items():
-        for quantity, values in quantities.items():
-            if isinstance(values, dict):
-                rms = f"{values['rms']:.4f}" if "rms" in values else ""
-                table.add_row(suite, quantity, f"{values['mean']:+.4f}", f"{values['sigma']:.4f}", rms)
+#: Columns of an evaluation's table that only some suites have, by the key under which a quantity holds them.
+VARIATIONS = {"bias_added": "bias\nadded", "sigma_ratio": "sigma\nratio", "rms_ratio": "rms\nratio"}
+RIVALS = {"rms_over_nnls": "rms / NNLS's", "rms_over_ppxf": "rms / pPXF's"}
+UNITS = {
+    "log_age": "log age",
+    "metallicity": "[M/H]",
+    "av": "A_V",
+    "dispersion": "sigma km/s",
+    "velocity": "V km/s",
+    "spectral_mse_percent": "MSE %",
+    "clean_mse_percent": "clean MSE %",
+    "point_to_point_percent": "residual %",
+}
+
+
+def evaluation_tables(results: dict[str, SuiteResult]) -> list[Table]:
+    """Errors of a checkpoint, a table for each suite, none wider than 100 columns."""
+    return [evaluation_table(name, result.cases) for name, result in results.items() if result.cases]
+
+
+def evaluation_table(suite: str, cases: dict[str, Any]) -> Table:
+    """One suite's errors."""
+    entries = [values for case in cases.values() for values in case.values() if isinstance(values, dict)]
+    extras = [key for key in (*VARIATIONS, *RIVALS) if any(key in values for values in entries)]
+    # There is no room for all: beside another fit, the means at the ends are left to the JSON.
+    parts = any("fifths" in values for values in entries) and not set(extras) & set(RIVALS)
+    table = Table(title=f"{suite}: predicted minus true", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    if parts:
+        table.caption = "low and high 5th: mean error in the lowest and highest fifth of the true values"
+    for name in ("case", "quantity"):
+        table.add_column(name, no_wrap=True)
+    headers = ["mean", "sigma", "rms", *(("low\n5th", "high\n5th") if parts else ())]
+    for name in headers + [(VARIATIONS | RIVALS)[key] for key in extras]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, case in cases.items():
+        labels = [name.replace("_", " "), f"n = {case['spectra']}"]
+        if "seconds_per_spectrum" in case:
+            labels.append(f"{case['seconds_per_spectrum'] * 1e3:.3g} ms each")
+        rows = [(key, values) for key, values in case.items() if isinstance(values, dict)]
+        for k, (key, values) in enumerate(rows):
+            label = labels[k] if k < len(labels) else ""
+            table.add_row(label, UNITS.get(key, key), *_numbers(key, values, parts), *_extras(values, extras))
+        table.add_section()
     return table
+
+
+def _numbers(quantity: str, values: dict[str, Any], parts: bool) -> list[str]:
+    """Mean, sigma, rms and the means in the lowest and highest fifth."""
+    digits = 1 if quantity in {"dispersion", "velocity"} else 3
+    ends = [values["fifths"][k]["mean"] for k in (0, -1)] if "fifths" in values else [None, None]
+    shown = [f"{values['mean']:+.{digits}f}", f"{values['sigma']:.{digits}f}"]
+    shown.append(f"{values['rms']:.{digits}f}" if "rms" in values else "")
+    return shown + ["" if end is None else f"{end:+.{digits}f}" for end in ends if parts]
+
+
+def _extras(values: dict[str, Any], keys: list[str]) -> list[str]:
+    """What changed against a base case, and ratios to a rival's with their interval."""
+    shown = []
+    for key in keys:
+        value = values.get(key)
+        if isinstance(value, dict):
+            shown.append(f"{value['ratio']:.2f} ({value['low']:.2f}-{value['high']:.2f})")
+        elif value is None:
+            shown.append("")
+        else:
+            shown.append(f"{value:+.3f}" if key == "bias_added" else f"{value:.2f}")
+    return shown

@@ -1,0 +1,40 @@
+"""Line spread functions: how wide an instrument draws a line, at every wavelength."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class LineSpread(BaseModel):
+    """Full width at half maximum of a Gaussian line spread function, by one of three laws."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fwhm: float | None = Field(default=None, gt=0)
+    """The same everywhere, Angstrom."""
+    resolving_power: float | None = Field(default=None, gt=0)
+    """Wavelength over FWHM, the same everywhere."""
+    polynomial: tuple[float, ...] | None = Field(default=None, min_length=1)
+    """Coefficients of 1, x, x**2, ... of the FWHM in Angstrom, x the wavelength in Angstrom."""
+
+    @model_validator(mode="after")
+    def _one_law(self) -> "LineSpread":
+        given = [name for name in ("fwhm", "resolving_power", "polynomial") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of fwhm, resolving_power or polynomial; found {given or 'none of them'}")
+        return self
+
+    def fwhm_at(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+        """FWHM in Angstrom at wavelengths in Angstrom."""
+        if self.polynomial is not None:
+            width: NDArray[np.float64] = np.polynomial.polynomial.polyval(wavelength, np.array(self.polynomial))
+            return width
+        if self.resolving_power is not None:
+            return wavelength / self.resolving_power
+        return np.full_like(wavelength, self.fwhm)
+
+
+#: MUSE's (the paper's equation 1; Bacon et al. 2017, equation 8).
+MUSE: Final = LineSpread(polynomial=(6.040, -9.187e-4, 5.866e-8))

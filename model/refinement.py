@@ -1,0 +1,214 @@
+"""Predict, reconstruct, look at the residual, correct: the stages behind the four blocks.
+
+Each stage turns the current answer into a spectrum, scales it to the observed one, and looks at what is left: projected
+on the principal components of reddened, broadened templates, once as amplitudes that the noise leaves likely and once
+in units of the noise, with outliers and filled samples held back. From that, the answer itself and the circumstances it
+corrects the answer.
+
+Shapes: B spectra, L = 876 samples, W windows, K principal components, G cells of the grid, H features.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from galprote.model.grids import KEPT, N_KEPT
+from galprote.model.kinematics import KinematicTemplates
+
+#: Windows in which the weight of the samples is summed up: 876 = 12 x 73.
+WINDOWS: Final = 12
+
+#: Scales that bring the answer's numbers near one: log probabilities, km/s.
+LOGIT_SCALE: Final = 4.0
+KMS_SCALE: Final = 100.0
+
+#: Standardised residuals of this size count a quarter, larger ones less.
+OUTLIER: Final = 4.0
+
+#: A perfect spectrum is taken to have this much noise, relative to its median.
+NOISE_FLOOR: Final = 1e-3
+
+
+class RefinementConfig(BaseModel):
+    """Sizes of the refining stages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stages: int = Field(default=3, ge=1)
+    shared: bool = False
+    """One set of weights for all the stages."""
+    components: int = Field(default=128, ge=8)
+    hidden: int = Field(default=640, ge=8)
+    memory: int = Field(default=192, ge=0)
+    """Features that a stage hands to the next one."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A batch as the network gets it.
+
+    Attributes
+    ----------
+    flux : (B, L) float32
+        Divided by the median.
+    noise : (B, L) float32
+        Standard deviation; infinite where a sample was filled.
+    calibration : (B,) float32
+        Expected scatter of the flux calibration.
+    """
+
+    flux: Tensor
+    noise: Tensor
+    calibration: Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known so far.
+
+    Attributes
+    ----------
+    grid_logits : (B, G) float32
+    av : (B,) float32
+        mag.
+    dispersion, velocity : (B,) float32
+        km/s.
+    memory : (B, M) float32
+    """
+
+    grid_logits: Tensor
+    av: Tensor
+    dispersion: Tensor
+    velocity: Tensor
+    memory: Tensor
+
+
+class Stage(nn.Module):
+    """One correction."""
+
+    def __init__(self, config: RefinementConfig, cells: int) -> None:
+        super().__init__()
+        inputs = 2 * config.components + cells + 2 * WINDOWS + 8 + config.memory
+        self.memory = config.memory
+        self.first = nn.Linear(inputs, config.hidden)
+        self.norms = nn.ModuleList(nn.LayerNorm(config.hidden) for _ in range(2))
+        self.second = nn.Linear(config.hidden, config.hidden)
+        self.last = nn.Linear(config.hidden, cells + 3 + config.memory)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, features_BF: Tensor, answer: Answer) -> Answer:
+        """Correct an answer."""
+        h_BH = F.silu(self.norms[0](self.first(features_BF)))
+        h_BH = h_BH + F.silu(self.norms[1](self.second(h_BH)))
+        change = self.last(h_BH).float()
+        cells = answer.grid_logits.shape[1]
+        return replace(
+            answer,
+            grid_logits=answer.grid_logits + LOGIT_SCALE * change[:, :cells],
+            av=answer.av + change[:, cells],
+            dispersion=answer.dispersion + KMS_SCALE * change[:, cells + 1],
+            velocity=answer.velocity + KMS_SCALE * change[:, cells + 2],
+            memory=change[:, cells + 3 :],
+        )
+
+
+class Refinement(nn.Module):
+    """The stages, with the templates and the components they look through.
+
+    Parameters
+    ----------
+    config : RefinementConfig
+    templates : KinematicTemplates
+    """
+
+    components: Tensor
+    scatter: Tensor
+    kept: Tensor
+
+    def __init__(self, config: RefinementConfig, templates: KinematicTemplates) -> None:
+        super().__init__()
+        self.config = config
+        self.templates = templates
+        cells = templates.coefficients.shape[0]
+        self.stages = nn.ModuleList(Stage(config, cells) for _ in range(1 if config.shared else config.stages))
+        self.register_buffer("components", torch.zeros(N_KEPT, config.components))
+        self.register_buffer("scatter", torch.ones(config.components))
+        self.register_buffer("kept", torch.from_numpy(KEPT), persistent=False)
+
+    def set_components(self, clean_NW: Tensor) -> None:
+        """Take the principal components of noise-free spectra (N, 948), their median one."""
+        spectra = clean_NW[:, self.kept]
+        spectra = spectra - spectra.mean(dim=0)
+        values, vectors = torch.linalg.eigh((spectra.T @ spectra / len(spectra)).double().cpu())
+        number = self.config.components
+        self.components.copy_(vectors[:, -number:].flip(1))
+        self.scatter.copy_(values[-number:].flip(0).clamp(min=1e-12).sqrt())
+
+    def forward(self, seen: Observation, answer: Answer) -> tuple[Answer, ...]:
+        """Answers after every stage."""
+        answers = []
+        for k in range(self.config.stages):
+            # A residual is a small difference: the mixed precision of training is for the stages' own layers only.
+            with torch.autocast(seen.flux.device.type, enabled=False):
+                features_BF = self.features(seen, answer)
+            answer = self.stages[0 if self.config.shared else k](features_BF, answer)
+            answers.append(answer)
+        return tuple(answers)
+
+    def features(self, seen: Observation, answer: Answer) -> Tensor:
+        """What a stage looks at, (B, F)."""
+        probability_BG = answer.grid_logits.softmax(dim=1)
+        model_BL = self.templates(probability_BG, answer.av, answer.dispersion, answer.velocity)[:, self.kept]
+        # Dust dims by what the scale would only undo; left is a factor near one.
+        model_BL = model_BL * torch.exp(-answer.av * self.templates.attenuation.mean())[:, None]
+        precision_BL = seen.noise.clamp(min=NOISE_FLOOR).square().reciprocal()
+        scale_B = (precision_BL * model_BL * seen.flux).sum(1) / (precision_BL * model_BL.square()).sum(1)
+        residual_BL = seen.flux - scale_B.clamp(0.2, 5.0)[:, None] * model_BL
+        with torch.no_grad():
+            root_BL = precision_BL.sqrt()
+            known_B = (precision_BL > 0).sum(1).clamp(min=1)
+            # Robust without sorting: for Gaussian noise the mean root of |z| is 0.822.
+            excess_B = ((residual_BL * root_BL).abs().sqrt().sum(1) / known_B / 0.822).square()
+            excess_B = excess_B.clamp(0.05, 100.0)
+            z_BL = residual_BL * root_BL / excess_B[:, None]
+            typical_B = known_B / root_BL.sum(1) * excess_B
+            # Samples noisier than usual count less, as do outliers: as if the model were right there.
+            weight_BL = (root_BL / root_BL.sum(1, keepdim=True) * known_B[:, None]).square().clamp(max=1.0)
+            weight_BL = weight_BL / (1 + (z_BL / OUTLIER).square()).square()
+        projected_BK = (residual_BL * weight_BL) @ self.components
+        # The components' amplitudes that noise of this size leaves likely, in units of their scatter (Wiener's filter).
+        likely_BK = projected_BK * self.scatter / (self.scatter.square() + typical_B[:, None].square())
+        noisy_BK = projected_BK / typical_B[:, None]
+        windows_BW = weight_BL.unflatten(1, (WINDOWS, -1)).mean(2)
+        rough_BW = (z_BL * weight_BL).unflatten(1, (WINDOWS, -1)).mean(2)
+        numbers = torch.stack(
+            [
+                answer.av,
+                answer.dispersion / KMS_SCALE,
+                answer.velocity / KMS_SCALE,
+                typical_B.log() / 2 + 2,
+                excess_B.log(),
+                seen.calibration * 50,
+                seen.calibration.sign(),
+                scale_B.clamp(0.2, 5.0).log() * 10,
+            ],
+            dim=1,
+        )
+        logits_BG = answer.grid_logits.log_softmax(dim=1).clamp(min=-15.0) / LOGIT_SCALE + 2.0
+        return torch.cat(
+            [
+                torch.asinh(3 * likely_BK),
+                torch.asinh(noisy_BK),
+                logits_BG,
+                windows_BW,
+                torch.asinh(10 * rough_BW),
+                numbers,
+                answer.memory,
+            ],
+            dim=1,
+        )

@@ -1,0 +1,249 @@
+"""The suites on synthetic spectra of one library or two: what is fitted, and against what it is held.
+
+All spectra are made from the checkpoint's own templates (`library`: from another library's too). Unless a suite says
+otherwise they are clean: populations of the survey stream (smooth and bursty histories and the paper's combinations,
+flat in mean age and [M/H] as far as they reach), A_V uniform from 0 to 1.5, constant Gaussian noise that is told
+truthfully, nothing lost, no error of the calibration, stars at rest and without dispersion.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from galprote.model.artefacts import ArtefactConfig
+from galprote.model.bench import (
+    CASE,
+    FLAGGED_SEED,
+    POPULATION_SEED,
+    TEST_SEED,
+    Bench,
+    clean_config,
+    observed,
+    parameters,
+)
+from galprote.model.checkpoint import file_sha256
+from galprote.model.decoder import Decoder
+from galprote.model.errors import LibraryError
+from galprote.model.grids import AV_CLASSES, KEPT, WAVELENGTH
+from galprote.model.libraries import read_library
+from galprote.model.statistics import Comparison, SuiteResult
+from galprote.model.stream import StreamConfig, TrainingStream
+from galprote.model.synthesis import PAPER_MIX, NoiseConfig, Synthesizer, SyntheticSpectra
+from galprote.model.templates import TemplateLibrary, verified_decoder
+
+#: Spectra in the paper's second block.
+FLAGGED: Final = 12_288
+
+SURVEY_SNR: Final = (10, 20, 35, 60, 100)
+SMOOTH_SNR: Final = 60
+#: Where a suite has one signal-to-noise ratio: what the spaxels of PHANGS-MUSE are binned to.
+TYPICAL_SNR: Final = 35
+LIBRARY_SNR: Final = (35, 100)
+DISPERSIONS_KMS: Final = (0, 100, 200, 300)
+VELOCITIES_KMS: Final = (-150, -100, -50, 0, 50, 100, 150)
+#: Tilt from edge to edge, and the scatter that the network is told.
+TILT: Final = 0.03
+TILT_TOLD: Final = 0.015
+#: What the network is told of the survey stream's calibration: the pipeline's default, and the stream's mean.
+SURVEY_CALIBRATION: Final = 0.01
+
+
+# --- (a) the paper's protocol ---
+
+
+def paper_suite(bench: Bench) -> SuiteResult:
+    """The paper's 111,936 spectra (section 4.1): noise of 0, 2 or 4 %, and 15 to 25 spoiled patches in each.
+
+    `blind`: the network is told the noise that the spectrum itself shows, and of no patch. `flagged`: a smaller block
+    of the same kind, in which it is known which patches were replaced by their median. `spectral_mse_percent` is 100
+    times the mean squared difference of the spectrum as seen and the fitted one (section 4.2.1), `clean_mse_percent`
+    against the spectrum before noise and patches, `point_to_point_percent` that of all single samples (4.2.2).
+    """
+    result = SuiteResult()
+    whole = len(AV_CLASSES) * sum(count for _, count in PAPER_MIX) * len(bench.decoder.coefficients)
+    for name, noise, seed, wanted in (
+        ("blind", NoiseConfig(), TEST_SEED, whole),
+        ("flagged", NoiseConfig(flagged=1.0), FLAGGED_SEED, FLAGGED),
+    ):
+        number = bench.number(wanted)
+        spectra = first_batches(Synthesizer(bench.decoder, noise, seed).paper_set(), number)
+        comparison = bench.compare(spectra).first(number)
+        result.add(name, comparison).update(spectral_errors(comparison))
+    return result
+
+
+def first_batches(batches: Iterator[SyntheticSpectra], number: int) -> Iterator[SyntheticSpectra]:
+    """As many batches as it takes to have so many spectra, or all there are."""
+    seen = 0
+    for batch in batches:
+        yield batch
+        seen += len(batch)
+        if seen >= number:
+            return
+
+
+def spectral_errors(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """Errors of the fitted spectra, per cent."""
+    table = {
+        name: {"mean": float(100 * values.mean()), "sigma": float(100 * values.std())}
+        for name, values in (("spectral_mse_percent", comparison.mse), ("clean_mse_percent", comparison.clean_mse))
+    }
+    mean = float(comparison.residual.mean())
+    spread = float(np.sqrt(comparison.mse.mean() - mean**2))
+    return table | {"point_to_point_percent": {"mean": 100 * mean, "sigma": 100 * spread}}
+
+
+# --- (b) the survey stream ---
+
+
+def survey_suite(bench: Bench) -> SuiteResult:
+    """The survey stream with all its circumstances, without the paper's spectra, at five signal-to-noise ratios.
+
+    `smooth`: smooth histories only, no bursts and none of the paper's combinations. The network is told one number for
+    the calibration, not each spectrum's own.
+    """
+    result = SuiteResult()
+    for snr in SURVEY_SNR:
+        _survey_case(bench, result, f"snr_{snr}", StreamConfig(paper=0.0), snr)
+    smooth = StreamConfig(paper=0.0, smooth=1.0, without=frozenset({"bursts"}))
+    _survey_case(bench, result, "smooth", smooth, SMOOTH_SNR)
+    return result
+
+
+def _survey_case(bench: Bench, result: SuiteResult, name: str, config: StreamConfig, snr: float) -> None:
+    stream = bench.stream(config)
+    spectra = observed(stream, parameters(stream, bench.number(CASE)), snr)
+    result.add(name, bench.compare(spectra, calibration=SURVEY_CALIBRATION), kinematics=True)
+
+
+# --- (c) another library ---
+
+
+def library_suite(bench: Bench) -> SuiteResult:
+    """Spectra from a library that the network was not trained on, beside its own.
+
+    Populations are drawn on the other library's grid, within the checkpoint's ages and metallicities; `own` has the
+    same populations in the checkpoint's templates: each weight is shared between the neighbours on the checkpoint's
+    grid, which keeps the mean log age and [M/H] of every spectrum. Noise and A_V are the same.
+    """
+    assert bench.library is not None
+    library = read_library(bench.library)
+    other = verified_decoder(within(library, bench.decoder))
+    result = SuiteResult()
+    trained = bench.predictor.checkpoint.metadata.get("training", {}).get("library_sha256")
+    if bench.library.is_file() and trained == file_sha256(bench.library):
+        result.remarks.append(f"library: the network was trained on {library.name} itself: nothing new is tested")
+    theirs = TrainingStream(other, clean_config(), NoiseConfig(), POPULATION_SEED)
+    ours = bench.stream(clean_config())
+    grid, av, zero, _ = parameters(theirs, bench.number(CASE))
+    same = torch.einsum("nza,zy,ab->nyb", grid, *transfer(other, bench.decoder))
+    for snr in LIBRARY_SNR:
+        result.add(f"own_snr_{snr}", bench.compare(observed(ours, (same, av, zero, zero), snr)))
+        spectra = observed(theirs, (grid, av, zero, zero), snr)
+        result.add(f"other_snr_{snr}", bench.compare(spectra, decoder=other), against=f"own_snr_{snr}")
+    return result
+
+
+def within(library: TemplateLibrary, decoder: Decoder) -> TemplateLibrary:
+    """The part of a library with ages and metallicities between a decoder's smallest and largest."""
+    chosen = []
+    for name, axis, own in (
+        ("ages in Gyr", library.ages_gyr, decoder.ages_gyr),
+        ("metallicities", library.metallicities, decoder.metallicities),
+    ):
+        inside = (axis >= own[0] - 1e-6) & (axis <= own[-1] + 1e-6)
+        if inside.sum() < 2:
+            raise LibraryError(
+                f"{library.name}: {name} {axis[0]:g} to {axis[-1]:g}, of which {inside.sum()} within the checkpoint's "
+                f"{own[0]:g} to {own[-1]:g}; needs at least two"
+            )
+        chosen.append(inside)
+    ages, metallicities = chosen
+    return replace(
+        library,
+        flux=library.flux[metallicities][:, ages],
+        ages_gyr=library.ages_gyr[ages],
+        metallicities=library.metallicities[metallicities],
+    )
+
+
+def transfer(other: Decoder, own: Decoder) -> tuple[Tensor, Tensor]:
+    """How weights on one grid are shared out on another: (n_metallicity, own's), (n_age, own's) float32."""
+    return _shares(other.metallicities, own.metallicities), _shares(other.log_ages, own.log_ages)
+
+
+def _shares(values: NDArray[np.float64], nodes: NDArray[np.float64]) -> Tensor:
+    place = np.interp(values, nodes, np.arange(len(nodes)))
+    below = np.minimum(place.astype(int), len(nodes) - 2)
+    shares = np.zeros((len(values), len(nodes)))
+    rows = np.arange(len(values))
+    shares[rows, below], shares[rows, below + 1] = 1 - (place - below), place - below
+    return torch.from_numpy(shares.astype(np.float32))
+
+
+# --- (d), (e) moving stars ---
+
+
+def dispersion_suite(bench: Bench) -> SuiteResult:
+    """The same clean spectra with stars of 0 to 300 km/s of dispersion."""
+    result = SuiteResult()
+    stream = bench.stream(clean_config())
+    grid, av, zero, _ = parameters(stream, bench.number(CASE))
+    for sigma in DISPERSIONS_KMS:
+        spectra = observed(stream, (grid, av, torch.full_like(av, float(sigma)), zero), TYPICAL_SNR)
+        result.add(f"sigma_{sigma}", bench.compare(spectra), kinematics=True, against="sigma_0" if sigma else None)
+    return result
+
+
+def velocity_suite(bench: Bench) -> SuiteResult:
+    """The same clean spectra, off the assumed redshift by up to 150 km/s to either side."""
+    result = SuiteResult()
+    stream = bench.stream(clean_config())
+    grid, av, zero, _ = parameters(stream, bench.number(CASE))
+    for velocity in (0, *(value for value in VELOCITIES_KMS if value)):
+        spectra = observed(stream, (grid, av, zero, torch.full_like(av, float(velocity))), TYPICAL_SNR)
+        against = "velocity_+0" if velocity else None
+        result.add(f"velocity_{velocity:+d}", bench.compare(spectra), kinematics=True, against=against)
+    ordered = {f"velocity_{value:+d}": result.cases[f"velocity_{value:+d}"] for value in VELOCITIES_KMS}
+    return replace(result, cases=ordered)
+
+
+# --- (f) what is done to a spectrum ---
+
+
+def artefacts_suite(bench: Bench) -> SuiteResult:
+    """The same clean spectra, each artefact alone in all of them.
+
+    `ao_notch`: the adaptive optics' gap, filled and flagged as the pipeline does. `emission`, `sky`: residuals as in
+    the stream, nine in ten of those that stand out flagged. `tilt`: the flux calibration is off by 3 % from edge to
+    edge, to the red or to the blue, and the network expects 1.5 % of scatter (`told`) or none (`untold`).
+    """
+    result = SuiteResult()
+    clean = bench.stream(clean_config())
+    wanted = parameters(clean, bench.number(CASE))
+    result.add("none", bench.compare(observed(clean, wanted, TYPICAL_SNR)))
+    for name, ingredient in (("ao_notch", "notch"), ("emission", "emission"), ("sky", "sky")):
+        stream = bench.stream(clean_config(ingredient, artefacts=ArtefactConfig(notch_fraction=1.0)))
+        stream.artefacts.shares = {"emission": 1.0, "sky": 1.0}
+        result.add(name, bench.compare(observed(stream, wanted, TYPICAL_SNR)), against="none")
+    for side, slope in (("red", TILT), ("blue", -TILT)):
+        for told, calibration in (("told", TILT_TOLD), ("untold", 0.0)):
+            spectra = (tilted(batch, slope) for batch in observed(clean, wanted, TYPICAL_SNR))
+            case = bench.compare(spectra, calibration=calibration)
+            result.add(f"tilt_{side}_{told}", case, against="none")
+    return result
+
+
+def tilted(batch: SyntheticSpectra, slope: float) -> SyntheticSpectra:
+    """Multiply spectra and their noise by a straight line that rises by `slope` from the blue to the red end."""
+    middle = (WAVELENGTH[0] + WAVELENGTH[-1]) / 2
+    line = 1 + slope * (WAVELENGTH[KEPT] - middle) / (WAVELENGTH[-1] - WAVELENGTH[0])
+    factor = torch.from_numpy(line.astype(np.float32))
+    flux = batch.spectra * factor
+    median = flux.median(dim=1, keepdim=True).values
+    return replace(batch, spectra=flux / median, noise=batch.noise * factor / median)
