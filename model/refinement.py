@@ -88,23 +88,23 @@ class Answer:
 
 
 class Stage(nn.Module):
-    """One correction."""
+    """One correction: two gated layers and a linear one."""
 
     def __init__(self, config: RefinementConfig, cells: int) -> None:
         super().__init__()
         inputs = 2 * config.components + cells + 2 * WINDOWS + 8 + config.memory
         self.memory = config.memory
-        self.first = nn.Linear(inputs, config.hidden)
+        self.first = nn.Linear(inputs, 2 * config.hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(config.hidden) for _ in range(2))
-        self.second = nn.Linear(config.hidden, config.hidden)
+        self.second = nn.Linear(config.hidden, 2 * config.hidden)
         self.last = nn.Linear(config.hidden, cells + 3 + config.memory)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, features_BF: Tensor, answer: Answer) -> Answer:
         """Correct an answer."""
-        h_BH = F.silu(self.norms[0](self.first(features_BF)))
-        h_BH = h_BH + F.silu(self.norms[1](self.second(h_BH)))
+        h_BH = self.norms[0](_gated(self.first(features_BF)))
+        h_BH = h_BH + self.norms[1](_gated(self.second(h_BH)))
         change = self.last(h_BH).float()
         cells = answer.grid_logits.shape[1]
         return replace(
@@ -115,6 +115,12 @@ class Stage(nn.Module):
             velocity=answer.velocity + KMS_SCALE * change[:, cells + 2],
             memory=change[:, cells + 3 :],
         )
+
+
+def _gated(x_B2H: Tensor) -> Tensor:
+    """One half times the other's activation (Shazeer 2020, SwiGLU): what a residual means depends on the answer."""
+    value_BH, gate_BH = x_B2H.chunk(2, dim=1)
+    return value_BH * F.silu(gate_BH)
 
 
 class Refinement(nn.Module):

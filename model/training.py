@@ -66,9 +66,7 @@ class Trainer:
         self.templates = KinematicTemplates.from_decoder(self.decoder) if refined or config.stream else None
         self.model = GalProTE(config.model, self.templates).to(self.device)
         self.average = copy.deepcopy(self.model)
-        self.optimizer = AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizer = self._optimizer()
         self.stream = self._stream(config.seed)
         self.axes = GridAxes.of(self.decoder)
         self.step = 0
@@ -120,15 +118,18 @@ class Trainer:
 
     def train_step(self, batch: SyntheticSpectra) -> float:
         """One step of the optimiser; returns the loss."""
+        if self.step == self.config.block_steps:
+            # The stages learn behind the blocks that are kept: the averaged ones.
+            self.model.load_state_dict(self.average.state_dict())
+            self.optimizer = self._optimizer()
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._schedule(self.step)
         self.model.train()
-        frozen = self.config.freeze_blocks_at is not None and self.step >= self.config.freeze_blocks_at
-        if frozen:
+        if self._refining and self.config.block_steps is not None:
             self.model.freeze_blocks()
-        loss = total_loss(self._terms(self.model, batch), self.config.loss)
-        if not frozen:
-            loss = loss + self.model.score_excess()
+            loss = total_loss(self._terms(self.model, batch), self.config.loss)
+        else:
+            loss = total_loss(self._terms(self.model, batch), self.config.loss) + self.model.score_excess()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -205,12 +206,13 @@ class Trainer:
 
     def _terms(self, model: GalProTE, batch: SyntheticSpectra) -> dict[str, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
-            prediction = model(batch.spectra, batch.noise, batch.calibration)
+            prediction = model(batch.spectra, batch.noise, batch.calibration, refine=self._refining)
         return loss_terms(model, prediction, batch, self.axes, self.config.loss)
 
     def _errors(self, batch: SyntheticSpectra) -> Tensor:
         """Errors of log age, [M/H] and A_V in single precision: (B, 3)."""
-        fit = self.average.populations(self.average(batch.spectra, batch.noise, batch.calibration))
+        prediction = self.average(batch.spectra, batch.noise, batch.calibration, refine=self._refining)
+        fit = self.average.populations(prediction)
         difference = fit.grid - batch.grid
         age = difference.sum(dim=1) @ self.axes.log_ages
         metallicity = difference.sum(dim=2) @ self.axes.metallicities
@@ -254,10 +256,25 @@ class Trainer:
         for model in (self.model, self.average):
             model.load_state_dict(fitting, strict=False)
 
+    @property
+    def _refining(self) -> bool:
+        """Whether the refining stages, if there are any, are in use yet."""
+        return self.config.block_steps is None or self.step >= self.config.block_steps
+
+    def _optimizer(self) -> AdamW:
+        return AdamW(
+            self.model.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
+        )
+
     def _schedule(self, step: int) -> float:
+        """Factor of the learning rate: up, and down along a cosine; once for the blocks, once for the stages."""
+        first, last = 0, self.config.steps
+        if self.config.block_steps is not None:
+            first, last = (self.config.block_steps, last) if self._refining else (0, self.config.block_steps)
+        step -= first
         if step < self.config.warmup:
             return (step + 1) / self.config.warmup
-        done = (step - self.config.warmup) / max(1, self.config.steps - self.config.warmup)
+        done = (step - self.config.warmup) / max(1, last - first - self.config.warmup)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
     def _average_weights(self) -> None:

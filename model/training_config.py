@@ -46,8 +46,9 @@ class TrainingConfig(BaseModel):
     loss: LossConfig = LossConfig()
     steps: int = Field(default=6000, ge=1)
     batch: int = Field(default=512, ge=2)
-    freeze_blocks_at: int | None = Field(default=None, ge=1)
-    """Step from which the blocks keep their weights and only the refining stages learn, about twice as fast."""
+    block_steps: int | None = Field(default=None, ge=0)
+    """Steps in which the blocks learn alone; then they keep their weights, and the refining stages learn. Null: all
+    learn together to the end, at less than half the speed."""
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup: int = Field(default=200, ge=0)
     """Steps over which the learning rate rises; it then falls along a cosine to a hundredth."""
@@ -64,9 +65,11 @@ class TrainingConfig(BaseModel):
     """Write TensorBoard events beside `log.csv`; needs the package `tensorboard`."""
 
     @model_validator(mode="after")
-    def _same_range(self) -> "TrainingConfig":
+    def _fits_together(self) -> "TrainingConfig":
         if self.stream is not None and max(self.stream.av) > self.model.av_max:
             raise ValueError(f"stream.av reaches {max(self.stream.av)} mag, the model's av_max is {self.model.av_max}")
+        if self.block_steps is not None and (self.model.refinement is None or self.block_steps >= self.steps):
+            raise ValueError("block_steps needs model.refinement, and steps beyond it")
         return self
 
 

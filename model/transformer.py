@@ -149,10 +149,24 @@ class Block(nn.Module):
     def forward(self, x_BL: Tensor) -> Tensor:
         """Features (B, C * S)."""
         x_BL = self.attention(x_BL) + x_BL  # equation 4
-        x_BCL = F.relu(self.normalisation(self.convolution(x_BL[:, None, :])))  # equation 5
-        x_BCS = F.avg_pool1d(x_BCL, self.pool)  # equation 6
+        x_BCL = F.relu(self.normalisation(self._convolve(x_BL)))  # equation 5
+        x_BCS = x_BCL.unflatten(2, (self.pool, -1)).mean(2)  # equation 6
         encoded: Tensor = self.encoder(x_BCS)  # equation 7
         return encoded.flatten(1)
+
+    def _convolve(self, x_BL: Tensor) -> Tensor:
+        """Convolution (B, C, L); of each pooled sample first the first positions, then the second, and so on.
+
+        One kernel for each position under the pool, all in one convolution with the pool's stride: the same sums, in
+        less than half the time of a convolution with few channels.
+        """
+        weight, bias, pool = self.convolution.weight, self.convolution.bias, self.pool
+        assert bias is not None
+        shifted = torch.stack([F.pad(weight, (p, pool - 1 - p)) for p in range(pool)], dim=1).flatten(0, 1)
+        padding = weight.shape[2] // 2
+        x_BPS: Tensor = F.conv1d(x_BL[:, None, :], shifted, bias.repeat_interleave(pool), pool, padding)
+        x_BCL: Tensor = x_BPS.unflatten(1, (-1, pool)).flatten(2)
+        return x_BCL
 
 
 class GalProTE(nn.Module):
@@ -187,7 +201,12 @@ class GalProTE(nn.Module):
         self.register_buffer("av_classes", torch.arange(config.av_classes) * AV_STEP, persistent=False)
 
     def forward(
-        self, spectra_BL: Tensor, noise_BL: Tensor | None = None, calibration_B: Tensor | None = None
+        self,
+        spectra_BL: Tensor,
+        noise_BL: Tensor | None = None,
+        calibration_B: Tensor | None = None,
+        *,
+        refine: bool = True,
     ) -> Prediction:
         """Logits of the grid's cells and of the attenuation classes, and what the refinement makes of them.
 
@@ -199,6 +218,8 @@ class GalProTE(nn.Module):
             Standard deviation in the same unit, infinite where a sample was filled. A refining network needs it.
         calibration_B : (B,) float32, optional
             Expected scatter of the flux calibration's smooth error; zero by default.
+        refine : bool
+            False: only the blocks' answer, which is all there is while they are trained.
         """
         x_BL = (spectra_BL - self.input_mean) / self.input_scale
         features = torch.cat([block(x_BL) for block in self.blocks], dim=1)
@@ -217,6 +238,8 @@ class GalProTE(nn.Module):
             kinematics_B2[:, 1],
             torch.zeros(len(spectra_BL), self.refinement.config.memory, device=spectra_BL.device),
         )
+        if not refine:
+            return Prediction(grid_logits, av_logits, (start,))
         answers = self.refinement(Observation(spectra_BL, noise_BL, calibration_B), start)
         return Prediction(grid_logits, av_logits, (start, *answers))
 

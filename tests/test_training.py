@@ -57,7 +57,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(path).model.state_dict()
 
 
-@pytest.mark.parametrize("changes", [{}, {"model": REFINED, "stream": StreamConfig(), "freeze_blocks_at": 3}])
+@pytest.mark.parametrize("changes", [{}, {"model": REFINED, "stream": StreamConfig(), "block_steps": 3}])
 def test_resumed_equals_uninterrupted(library: Path, tmp_path: Path, changes: dict[str, object]) -> None:
     whole = Trainer(config(library, tmp_path / "whole", **changes)).run()
     stopped = Trainer(config(library, tmp_path / "stopped", **changes))
@@ -185,7 +185,7 @@ def test_the_model_must_fit_the_library(library: Path, tmp_path: Path) -> None:
 
 
 def test_frozen_blocks_keep_their_weights_and_the_stages_learn(library: Path, tmp_path: Path) -> None:
-    trainer = Trainer(config(library, tmp_path, model=REFINED, stream=StreamConfig(), freeze_blocks_at=1))
+    trainer = Trainer(config(library, tmp_path, model=REFINED, stream=StreamConfig(), block_steps=1))
     batches = trainer.stream.batches(16)
     trainer.train_step(next(batches))
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}

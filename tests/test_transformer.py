@@ -51,6 +51,14 @@ def test_uniform_keys_average_the_values() -> None:
     torch.testing.assert_close(context, v.mean(1, keepdim=True).expand(1, 876), atol=1e-6, rtol=0)
 
 
+def test_the_convolution_with_the_pools_stride_is_the_convolution(model: GalProTE) -> None:
+    spectra = standardised(4, 3)
+    for block in model.blocks:
+        plain = block.convolution(spectra[:, None, :])  # type: ignore[operator]
+        ordered = block._convolve(spectra).unflatten(2, (4, -1)).transpose(2, 3).flatten(2)  # type: ignore[operator]
+        torch.testing.assert_close(ordered, plain, atol=1e-6, rtol=0)
+
+
 def test_a_spectrum_does_not_feel_its_neighbours(model: GalProTE) -> None:
     spectra = 1 + 0.1 * standardised(8, 1)
     other = spectra.clone()
