@@ -247,11 +247,15 @@ class Trainer:
         return path
 
     def _start_from(self, path: Path) -> None:
-        """Take over a checkpoint's weights, but not what it knows of its own templates and spectra."""
+        """Take over what a checkpoint has learned and what it looks through, but not its templates."""
         known = load_checkpoint(path).model.state_dict()
-        learned = dict(self.model.named_parameters())
-        fitting = {name: known[name] for name in learned if name in known and known[name].shape == learned[name].shape}
-        if not fitting:
+        own = self.model.state_dict()
+        fitting = {
+            name: value
+            for name, value in known.items()
+            if name in own and own[name].shape == value.shape and not name.startswith("refinement.templates.")
+        }
+        if not fitting.keys() & dict(self.model.named_parameters()).keys():
             raise ConfigError(f"start_from: {path}: none of its weights has a name and shape of this model")
         for model in (self.model, self.average):
             model.load_state_dict(fitting, strict=False)

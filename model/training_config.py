@@ -2,17 +2,21 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from galprote.model.checkpoint import default_checkpoint
 from galprote.model.errors import ConfigError
 from galprote.model.line_spread import MUSE, LineSpread
 from galprote.model.losses import LossConfig
 from galprote.model.stream import StreamConfig
 from galprote.model.synthesis import NoiseConfig
 from galprote.model.transformer import ModelConfig
+
+#: Name of the checkpoint that comes with galprote.
+SHIPPED: Final = Path("shipped")
 
 
 class LibraryConfig(BaseModel):
@@ -42,7 +46,7 @@ class TrainingConfig(BaseModel):
     stream: StreamConfig | None = None
     """The survey's spectra; null: the paper's alone."""
     start_from: Path | None = None
-    """Begin with this checkpoint's weights wherever names and shapes agree."""
+    """Begin with this checkpoint's weights wherever names and shapes agree; `shipped`: the one that galprote has."""
     loss: LossConfig = LossConfig()
     steps: int = Field(default=6000, ge=1)
     batch: int = Field(default=512, ge=2)
@@ -87,7 +91,7 @@ def read_training_config(
     ----------
     path : Path
     library, output, start_from : Path, optional
-        Replace the file's.
+        Replace the file's; `start_from` may be `shipped`.
     without : collection of str
         Ingredients of the stream to leave out, besides the file's.
 
@@ -114,9 +118,16 @@ def read_training_config(
         update={
             "library": config.library.model_copy(update={"path": library or path.parent / config.library.path}),
             "output": output or path.parent / config.output,
-            "start_from": start_from or (config.start_from and path.parent / config.start_from),
+            "start_from": _checkpoint(start_from, Path()) or _checkpoint(config.start_from, path.parent),
         }
     )
+
+
+def _checkpoint(named: Path | None, folder: Path) -> Path | None:
+    """A checkpoint by its name, relative to a folder."""
+    if named is None:
+        return None
+    return default_checkpoint() if named == SHIPPED else folder / named
 
 
 def _leaving_out(raw: Any, without: Collection[str], path: Path) -> Any:

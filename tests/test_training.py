@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from galprote.model.checkpoint import load_checkpoint
+from galprote.model.checkpoint import default_checkpoint, load_checkpoint
 from galprote.model.errors import ConfigError, LibraryError
 from galprote.model.losses import GridAxes, LossConfig, loss_terms, marginal_correlation, ranked_score, total_loss
 from galprote.model.refinement import Answer, RefinementConfig
@@ -187,7 +187,8 @@ def test_the_model_must_fit_the_library(library: Path, tmp_path: Path) -> None:
 def test_frozen_blocks_keep_their_weights_and_the_stages_learn(library: Path, tmp_path: Path) -> None:
     trainer = Trainer(config(library, tmp_path, model=REFINED, stream=StreamConfig(), block_steps=1))
     batches = trainer.stream.batches(16)
-    trainer.train_step(next(batches))
+    for _ in range(2):
+        trainer.train_step(next(batches))
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     trainer.train_step(next(batches))
     changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -206,6 +207,45 @@ def test_fine_tuning_starts_with_the_weights_that_fit(library: Path, tmp_path: P
     partly = Trainer(config(library, tmp_path / "partly", model=wider, stream=StreamConfig(), start_from=first))
     assert torch.equal(partly.model.grid_head.bias, kept["grid_head.bias"])
     assert partly.model.blocks[0].convolution.weight.shape[0] == 3  # type: ignore[union-attr,index]
+
+
+def test_fine_tuning_starts_where_the_known_model_stands(library: Path, tmp_path: Path) -> None:
+    first = Trainer(config(library, tmp_path / "first", model=REFINED, stream=StreamConfig(), steps=3)).run()
+    again = Trainer(config(library, tmp_path / "again", model=REFINED, stream=StreamConfig(), start_from=first, seed=5))
+    known = load_checkpoint(first).model
+    batch = again.stream.batch(64)
+    with torch.inference_mode():
+        one, two = (m.eval()(batch.spectra, batch.noise, batch.calibration) for m in (known, again.model))
+    torch.testing.assert_close(two.answers[-1].grid_logits, one.answers[-1].grid_logits, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(two.answers[-1].av, one.answers[-1].av, atol=1e-4, rtol=1e-4)
+
+
+def test_the_fine_tuning_recipe_continues_the_shipped_weights(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[1] / "configs" / "train"
+    tuned, shipped = (read_training_config(folder / f"{name}.yaml") for name in ("instrument", "survey"))
+    assert tuned.start_from == default_checkpoint()
+    assert load_checkpoint().model.config == tuned.model == shipped.model
+    assert tuned.loss == shipped.loss
+    (tmp_path / "mine.yaml").write_text("library: {path: x}\noutput: y\nstart_from: known.safetensors\n")
+    assert read_training_config(tmp_path / "mine.yaml").start_from == tmp_path / "known.safetensors"
+
+
+def test_the_stages_learn_behind_the_averaged_blocks(library: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config(library, tmp_path, model=REFINED, stream=StreamConfig(), block_steps=2, steps=9))
+    batches = trainer.stream.batches(16)
+    for _ in range(2):
+        trainer.train_step(next(batches))
+    averaged = {name: value.clone() for name, value in trainer.average.state_dict().items()}
+    assert not torch.equal(averaged["grid_head.weight"], trainer.model.grid_head.weight)
+    trainer.train_step(next(batches))
+    assert torch.equal(averaged["grid_head.weight"], trainer.model.grid_head.weight)
+    torch.testing.assert_close(trainer.average.grid_head.weight, averaged["grid_head.weight"])
+
+
+def test_block_steps_must_leave_something_to_refine(library: Path, tmp_path: Path) -> None:
+    for changes in ({"block_steps": 2}, {"block_steps": 4, "model": REFINED, "stream": StreamConfig()}):
+        with pytest.raises(ValueError, match="block_steps"):
+            config(library, tmp_path, **changes)
 
 
 def test_the_shipped_recipe_is_read_and_paths_are_relative_to_it() -> None:

@@ -189,7 +189,9 @@ def train(
     config: Annotated[Path, typer.Argument(metavar="TRAINING.yaml", help="See configs/train/.")],
     library: Annotated[Path | None, typer.Option(help="Template library, in place of the YAML's.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the results, in place of the YAML's.")] = None,
-    start_from: Annotated[Path | None, typer.Option(help="Checkpoint to begin with (fine-tuning).")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Checkpoint to begin with (fine-tuning), or: shipped.")
+    ] = None,
     without: Annotated[list[str] | None, typer.Option(help="Ingredient of the stream to leave out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     debug: Debug = False,
