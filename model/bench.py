@@ -23,7 +23,7 @@ from galprote.model.populations import grid_means
 from galprote.model.predictor import Predictions, Predictor
 from galprote.model.statistics import Comparison, joined_comparisons
 from galprote.model.stream import INGREDIENTS, StreamConfig, TrainingStream
-from galprote.model.synthesis import NoiseConfig, SyntheticSpectra
+from galprote.model.synthesis import NoiseConfig, SyntheticSpectra, seen_through
 
 #: Seed of the paper's test spectra; the others follow. No training uses any of them.
 TEST_SEED: Final = 20_250_301
@@ -102,7 +102,8 @@ class Bench:
 
 def predict(predictor: Predictor, batch: SyntheticSpectra, calibration: float) -> Predictions:
     """What the network says of a batch; it sees the spectra and their stated noise."""
-    return predictor(batch.spectra.numpy(), batch.noise.numpy(), calibration)
+    seen = seen_through(batch, predictor.model.config.visible)
+    return predictor(seen.spectra.numpy(), seen.noise.numpy(), calibration)
 
 
 def compare(predictor: Predictor, batch: SyntheticSpectra, decoder: Decoder, calibration: float = 0.0) -> Comparison:

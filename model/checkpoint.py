@@ -179,6 +179,22 @@ def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
     return _assemble(path, metadata, tensors)
 
 
+def checkpoint_config(path: Path) -> ModelConfig:
+    """Sizes and window of a checkpoint's network, from its header alone.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a galprote checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["galprote"])
+        return ModelConfig.model_validate(header["model"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a galprote checkpoint: {error}") from error
+
+
 def _tensors_sha256(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):

@@ -57,6 +57,38 @@ def kept_samples(wavelength: NDArray[np.float64]) -> NDArray[np.bool_]:
 #: True for the 876 samples that the model sees, bool (948,).
 KEPT: Final[NDArray[np.bool_]] = kept_samples(WAVELENGTH)
 
+
+def visible_samples(
+    window: tuple[float, float] | None = None, masks: tuple[tuple[float, float], ...] = ()
+) -> NDArray[np.bool_]:
+    """Tell which samples carry information to a network that is to see only a part of the spectrum.
+
+    Parameters
+    ----------
+    window : (float, float), optional
+        First and last rest-frame air wavelength, Angstrom; all by default.
+    masks : tuple of (float, float)
+        Bands to leave out besides those of table 2, Angstrom.
+
+    Returns
+    -------
+    (948,) bool
+        False outside the window, and where a sample touches a mask or lies in an emission band.
+    """
+    visible = KEPT.copy()
+    if window is not None:
+        visible &= (EDGES[:-1] >= window[0] - 1e-6) & (EDGES[1:] <= window[1] + 1e-6)
+    for first, last in masks:
+        visible &= (EDGES[1:] < first) | (EDGES[:-1] > last)
+    return visible
+
+
+def covered(visible: NDArray[np.bool_]) -> tuple[float, float]:
+    """First and last rest-frame wavelength that a spectrum must reach for visible samples (948,), Angstrom."""
+    first, last = np.flatnonzero(visible)[[0, -1]]
+    return float(EDGES[first]), float(EDGES[last + 1])
+
+
 #: Number of samples that the model sees.
 N_KEPT: Final = int(KEPT.sum())
 

@@ -7,7 +7,7 @@ Shapes: B spectra, W = 948 samples, L = 876 kept samples, G = n_metallicity * n_
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -82,6 +82,23 @@ class SyntheticSpectra:
 
     def __len__(self) -> int:
         return len(self.av)
+
+
+def seen_through(batch: SyntheticSpectra, visible: NDArray[np.bool_]) -> SyntheticSpectra:
+    """Spectra as a network sees them that uses only a part of the samples: the others are filled like gaps.
+
+    Parameters
+    ----------
+    batch : SyntheticSpectra
+    visible : (948,) bool
+        From `galprote.model.grids.visible_samples`.
+    """
+    if visible[KEPT].all():
+        return batch
+    used = torch.from_numpy(visible[KEPT]).to(batch.spectra.device).expand_as(batch.spectra)
+    flux = fill_gaps(batch.spectra, used)
+    median = flux.median(dim=1, keepdim=True).values
+    return replace(batch, spectra=flux / median, noise=torch.where(used, batch.noise, torch.inf) / median)
 
 
 def smoothed_templates_matrix(decoder: Decoder) -> Tensor:

@@ -25,7 +25,7 @@ from galprote.model.kinematics import KinematicTemplates
 from galprote.model.libraries import read_library
 from galprote.model.losses import GridAxes, loss_terms, total_loss
 from galprote.model.stream import TrainingStream
-from galprote.model.synthesis import SyntheticSpectra
+from galprote.model.synthesis import SyntheticSpectra, seen_through
 from galprote.model.templates import verified_decoder
 from galprote.model.training_config import TrainingConfig
 from galprote.model.transformer import GalProTE
@@ -101,7 +101,8 @@ class Trainer:
             self.load_state()
         started, first = time.perf_counter(), self.step
         metrics: dict[str, float] = {}
-        batches = self.stream.batches(self.config.batch)
+        visible = self.config.model.visible
+        batches = (seen_through(batch, visible) for batch in self.stream.batches(self.config.batch))
         while self.step < self.config.steps and not self._stalled():
             self.train_step(next(batches))
             if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
@@ -223,7 +224,7 @@ class Trainer:
         fixed = self._stream(self.config.seed + 1_000_003)
         left = self.config.validation_spectra
         while left > 0:
-            yield fixed.batch(min(512, left))
+            yield seen_through(fixed.batch(min(512, left)), self.config.model.visible)
             left -= 512
 
     def _stream(self, seed: int) -> TrainingStream:
@@ -231,7 +232,7 @@ class Trainer:
 
     def _standardise(self) -> None:
         """Set the network's input mean and scale, and what the refinement looks through, from a few spectra."""
-        batch = self._stream(self.config.seed + 2_000_003).batch(4096)
+        batch = seen_through(self._stream(self.config.seed + 2_000_003).batch(4096), self.config.model.visible)
         spectra = batch.spectra
         for model in (self.model, self.average):
             model.input_mean.copy_(spectra.mean(dim=0))

@@ -6,13 +6,15 @@ Tensor names carry their shape: B spectra, L wavelength samples (876), C channel
 
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from galprote.model.attention import SERIES_BOUND, attend, score_bound, series_attention
-from galprote.model.grids import AV_STEP, N_KEPT
+from galprote.model.grids import AV_STEP, N_KEPT, visible_samples
 from galprote.model.kinematics import MAX_DISPERSION, MAX_VELOCITY, KinematicTemplates
 from galprote.model.refinement import KMS_SCALE, Answer, Observation, Refinement, RefinementConfig
 
@@ -47,14 +49,30 @@ class ModelConfig(BaseModel):
     """Largest A_V; the classes are 0.1 mag apart."""
     refinement: RefinementConfig | None = None
     """Stages behind the blocks; null: the paper's plain network."""
+    window: tuple[float, float] | None = None
+    """Rest-frame wavelengths to use, Angstrom, within 4748 to 7102; what is outside counts as a gap, and cubes need not
+    reach there."""
+    masks: tuple[tuple[float, float], ...] = ()
+    """Bands to leave out besides the paper's, Angstrom, first and last; they count as gaps."""
 
     @model_validator(mode="after")
     def _divides(self) -> "ModelConfig":
         if N_KEPT % self.pool or (N_KEPT // self.pool) % self.heads:
             raise ValueError(f"pool and heads must divide {N_KEPT} samples, one after the other")
+        if any(first >= last for first, last in (*self.masks, *((self.window,) if self.window else ()))):
+            raise ValueError("window and masks must be [first, last] in Angstrom, ascending")
+        if self.visible.sum() < N_KEPT // 4:
+            raise ValueError(
+                f"window and masks leave {self.visible.sum()} of {N_KEPT} samples; at least a quarter is needed"
+            )
         if any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError("kernels must be odd, so that the convolution keeps the spectrum's length")
         return self
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """Samples that are used, (948,)."""
+        return visible_samples(self.window, self.masks)
 
     @property
     def tokens(self) -> int:

@@ -16,6 +16,7 @@ from dask.base import annotate
 from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 
+from galprote.model.grids import covered
 from galprote.model.predictor import shared_predictor
 from galprote.pipeline.block import (
     BlockSettings,
@@ -42,6 +43,8 @@ class ModelReference:
     device : {"cpu", "cuda"}
     ages_gyr, metallicities : tuple of float
         Axes of its grid.
+    visible : tuple of 948 bool
+        Samples that it uses.
     """
 
     checkpoint: Path | None
@@ -49,6 +52,12 @@ class ModelReference:
     device: str
     ages_gyr: tuple[float, ...]
     metallicities: tuple[float, ...]
+    visible: tuple[bool, ...]
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Rest-frame wavelengths that a cube must cover, Angstrom."""
+        return covered(np.array(self.visible))
 
 
 @dataclass(frozen=True)

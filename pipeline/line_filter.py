@@ -44,7 +44,11 @@ class LineFilterConfig(BaseModel):
 
 
 def clean_spectra(
-    rest: NDArray[np.float32], redshift: float, config: LineFilterConfig, allowance: tuple[float, ...] = NO_ALLOWANCE
+    rest: NDArray[np.float32],
+    redshift: float,
+    config: LineFilterConfig,
+    allowance: tuple[float, ...] = NO_ALLOWANCE,
+    visible: NDArray[np.bool_] = KEPT,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Fill gaps, then replace bright lines and sky residuals by the running median.
 
@@ -60,14 +64,16 @@ def clean_spectra(
     config : LineFilterConfig
     allowance : tuple of 948 float
         From `template_allowance`.
+    visible : (948,) bool
+        Samples that the model uses: by default all but the emission bands.
 
     Returns
     -------
     cleaned : (k, 948) float32
-        The emission bands are bridged.
+        What is not visible is bridged.
     replaced : (k, 948) bool
     """
-    valid = ~np.isnan(rest) & KEPT
+    valid = ~np.isnan(rest) & visible
     filled = fill_gaps(torch.from_numpy(rest), torch.from_numpy(valid)).numpy()
     smooth = running_median(filled, config.window)
     deviation = filled - smooth

@@ -47,6 +47,8 @@ class PreprocessSettings:
         Spectra with a larger share of samples missing are not fitted.
     allowance : tuple of 948 float
         What the line filter concedes to the stars' own peaks; from `template_allowance`.
+    visible : tuple of 948 bool
+        Samples that the network uses; the others are bridged like the emission bands.
     """
 
     wavelength: tuple[float, ...]
@@ -58,6 +60,7 @@ class PreprocessSettings:
     snr_min: float
     max_filled: float
     allowance: tuple[float, ...] = NO_ALLOWANCE
+    visible: tuple[bool, ...] = tuple(KEPT.tolist())
 
 
 @dataclass(frozen=True)
@@ -133,15 +136,16 @@ def preprocess(
     good = np.isfinite(variance) & (variance > 0)
     bad_variance = (finite & ~good).mean(axis=0) > MANY_BAD_VARIANCES
     rest, rest_variance = rebin_to_rest(flux, variance, finite & good, settings)
+    visible = np.array(settings.visible)
     present = ~np.isnan(rest)
     status[rows[bad_variance]] |= np.uint16(Status.BAD_VARIANCE)
-    measures = _measure(rest, rest_variance)
+    measures = _measure(rest[:, visible], rest_variance[:, visible])
 
     full = {
         name: _spread(values, rows, n)
         for name, values in (("flux", measures.flux), ("snr", measures.snr), ("filled", measures.filled))
     }
-    status[rows[~present[:, KEPT].any(axis=1)]] |= np.uint16(Status.NO_DATA)
+    status[rows[~present[:, visible].any(axis=1)]] |= np.uint16(Status.NO_DATA)
     status[rows[measures.filled > settings.max_filled]] |= np.uint16(Status.INCOMPLETE)
     status[rows[measures.flux <= 0]] |= np.uint16(Status.NOT_POSITIVE)
     status[rows[measures.snr < settings.snr_min]] |= np.uint16(Status.LOW_SNR)
@@ -149,7 +153,9 @@ def preprocess(
 
     refused = Status.NO_DATA | Status.INCOMPLETE | Status.NOT_POSITIVE | Status.LOW_SNR
     chosen = (status[rows] & np.uint16(refused)) == 0
-    cleaned, replaced = clean_spectra(rest[chosen], settings.redshift, settings.line_filter, settings.allowance)
+    cleaned, replaced = clean_spectra(
+        rest[chosen], settings.redshift, settings.line_filter, settings.allowance, visible
+    )
     kept = cleaned[:, KEPT]
     scale = bottleneck.median(kept, axis=1)[:, None]
     fitted = np.zeros(n, dtype=bool)
@@ -162,7 +168,7 @@ def preprocess(
     status[count > 0.05 * KEPT.sum()] |= np.uint16(Status.LINES_REPLACED)
     full["flux"][fitted] = scale[:, 0]
     rebinned = rest[chosen][positive]
-    used = ~np.isnan(rebinned) & ~replaced & KEPT
+    used = ~np.isnan(rebinned) & ~replaced & visible
     return SpectraBatch(
         spectra=np.ascontiguousarray(kept / scale, dtype=np.float32),
         noise=_relative_noise(rest_variance[chosen][positive], used, scale),
@@ -249,11 +255,9 @@ class _Measures:
 
 
 def _measure(rest: NDArray[np.float32], variance: NDArray[np.float32]) -> _Measures:
-    """Median flux, median signal-to-noise and share of missing samples, over the kept samples."""
-    kept: NDArray[np.float32] = rest[:, KEPT]
-    noise: NDArray[np.float32] = np.sqrt(variance[:, KEPT])
-    filled = np.isnan(kept).mean(axis=1, dtype=np.float32)
-    return _Measures(_nanmedian(kept), _nanmedian(np.divide(kept, noise, dtype=np.float32)), filled)
+    """Median flux, median signal-to-noise and share of missing samples, over the visible samples."""
+    filled = np.isnan(rest).mean(axis=1, dtype=np.float32)
+    return _Measures(_nanmedian(rest), _nanmedian(np.divide(rest, np.sqrt(variance), dtype=np.float32)), filled)
 
 
 def _nanmedian(values: NDArray[np.float32]) -> NDArray[np.float32]:

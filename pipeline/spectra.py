@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from galprote.model.extinction import EXTINCTION_LAWS, ExtinctionLaw
-from galprote.model.grids import EDGES, STEP
+from galprote.model.grids import STEP, covered
 from galprote.model.populations import Populations
 from galprote.model.predictor import Predictor, resolve_device, shared_predictor
 from galprote.pipeline.block import BlockSettings, populations_of, predict_block, prepare_block
@@ -101,12 +101,13 @@ def fit_spectra(
     _check_choices(redshift, ebv, r_v, law, device, flux_calibration_error)
     if vacuum:
         axis = vacuum_to_air(axis)
-    _check_coverage(axis, redshift)
     predictor = shared_predictor(None if checkpoint is None else Path(checkpoint), None, resolve_device(device))
+    visible = predictor.model.config.visible
+    _check_coverage(axis, redshift, covered(visible))
     chosen = line_filter or LineFilterConfig()
     allowance = _allowance(predictor, chosen)
     preprocess = PreprocessSettings(
-        tuple(axis.tolist()), redshift, ebv, law, r_v, chosen, snr_min, max_filled, allowance
+        tuple(axis.tolist()), redshift, ebv, law, r_v, chosen, snr_min, max_filled, allowance, tuple(visible.tolist())
     )
     settings = BlockSettings(preprocess, False, False, True, flux_calibration_error)
     parts = [
@@ -153,9 +154,9 @@ def _check_choices(redshift: float, ebv: float, r_v: float, law: str, device: st
         raise ValueError(f"device = {device!r}: expected cpu, cuda or auto")
 
 
-def _check_coverage(axis: NDArray[np.float64], redshift: float) -> None:
+def _check_coverage(axis: NDArray[np.float64], redshift: float, window: tuple[float, float]) -> None:
     edges = edges_of(axis)
-    first, last = EDGES[0] * (1 + redshift), EDGES[-1] * (1 + redshift)
+    first, last = (edge * (1 + redshift) for edge in window)
     slack = 0.5 * STEP * (1 + redshift)  # half a sample may be missing at either end
     if edges[0] > first + slack or edges[-1] < last - slack:
         raise ValueError(

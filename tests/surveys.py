@@ -42,13 +42,14 @@ COMMAND = str(Path(sys.executable).with_name("galprote-pipeline"))
 Array = NDArray[Any]
 
 
-def random_model(seed: int, *, refined: bool) -> GalProTE:
+def random_model(seed: int, *, refined: bool, **sizes: Any) -> GalProTE:
     """A small network whose answers mean nothing, but differ from spectrum to spectrum."""
     refinement = RefinementConfig(stages=2, components=16, hidden=32, memory=8) if refined else None
     templates = KinematicTemplates.from_decoder(synthetic_decoder()) if refined else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = GalProTE(ModelConfig(channels=2, projection_rank=8, av_max=3.0, refinement=refinement), templates)
+        config = ModelConfig(channels=2, projection_rank=8, av_max=3.0, refinement=refinement, **sizes)
+        model = GalProTE(config, templates)
         if model.refinement is not None:
             model.refinement.set_components(synthetic_decoder().templates())
             for stage in model.refinement.stages:
@@ -57,9 +58,9 @@ def random_model(seed: int, *, refined: bool) -> GalProTE:
     return model
 
 
-def write_checkpoint(path: Path, seed: int = 7, *, refined: bool = False) -> Path:
+def write_checkpoint(path: Path, seed: int = 7, *, refined: bool = False, **sizes: Any) -> Path:
     """Write a checkpoint with random weights: 6 MB, a second."""
-    model = random_model(seed, refined=refined)
+    model = random_model(seed, refined=refined, **sizes)
     with torch.no_grad():  # sharper than new weights are, so that maps and status bits vary
         for name, weights in model.named_parameters():
             if name.endswith("weight") and weights.ndim > 1 and not name.startswith("refinement."):

@@ -67,7 +67,7 @@ class OpenedGalaxy:
     layout: StoreLayout
 
 
-def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, templates: Decoder) -> BlockSettings:
+def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference, templates: Decoder) -> BlockSettings:
     """Settings of a galaxy's blocks."""
     preprocess = PreprocessSettings(
         wavelength=tuple(float(value) for value in cube["wavelength"].values),
@@ -79,6 +79,7 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, templates: Decoder) -
         snr_min=galaxy.snr_min,
         max_filled=galaxy.max_filled,
         allowance=template_allowance(templates, galaxy.line_filter),
+        visible=model.visible,
     )
     wanted = galaxy.products
     return BlockSettings(
@@ -128,13 +129,13 @@ def check_galaxy(
         If the cube cannot be used, or does not fit.
     """
     store = GalaxyStore(output, galaxy.name)
-    shape, _ = cube_shape(cube_path, galaxy.redshift)
+    shape, _ = cube_shape(cube_path, galaxy.redshift, model.window)
     if galaxy.mask:
         read_spatial_mask(galaxy.mask, shape[1:])
     if is_gzip(cube_path):
         headers = _recorded_headers(store)
     else:
-        headers = str(open_cube(cube_path, redshift=galaxy.redshift).attrs["header_sha256"])
+        headers = str(open_cube(cube_path, redshift=galaxy.redshift, rest_window=model.window).attrs["header_sha256"])
     record = provenance(galaxy, cube_path, headers, model.sha256)
     finished, rows = _earlier_work(store, record, overwrite=overwrite)
     return None if finished else GalaxyJob(galaxy, cube_path, make_plan(galaxy, shape, rows), store)
@@ -149,11 +150,13 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
         If the cube cannot be used.
     """
     galaxy, store = job.galaxy, job.store
-    cube = open_cube(job.cube_path, redshift=galaxy.redshift, rows=job.plan.rows, scratch=store.scratch)
+    cube = open_cube(
+        job.cube_path, redshift=galaxy.redshift, rest_window=model.window, rows=job.plan.rows, scratch=store.scratch
+    )
     excluded = read_spatial_mask(galaxy.mask, (cube.sizes["y"], cube.sizes["x"])) if galaxy.mask else None
     record = provenance(galaxy, job.cube_path, cube.attrs["header_sha256"], model.sha256)
     layout = store_layout(galaxy, cube, record, model.metallicities, model.ages_gyr)
-    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, templates), layout)
+    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout)
 
 
 def assumptions(cube: xr.Dataset) -> list[str]:

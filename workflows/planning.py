@@ -4,8 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from galprote.model.checkpoint import checkpoint_config, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
-from galprote.model.grids import EDGES
+from galprote.model.grids import EDGES, covered
 from galprote.model.predictor import resolve_device
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.layout import product_files
@@ -40,12 +41,14 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
     store = GalaxyStore(survey.output, galaxy.name)
     state = "finished" if store.final.exists() else "begun" if store.partial.exists() else "new"
     try:
+        _require_inputs(survey, galaxy)
+        window = covered(checkpoint_config(survey.model.checkpoint or default_checkpoint()).visible)
         if galaxy.mock is not None and not Path(source).is_file():
             shape, channels = _mock_shape(galaxy), 0
             source += " (will be made)"
         else:
-            shape, channels = cube_shape(find_cube(galaxy) if galaxy.cube else Path(source), galaxy.redshift)
-        _require_inputs(survey, galaxy)
+            cube = find_cube(galaxy) if galaxy.cube else Path(source)
+            shape, channels = cube_shape(cube, galaxy.redshift, window)
         device = "cpu" if survey.model.device == "cpu" else resolve_device("auto")
         plan = galaxy_plan(survey, device, galaxy, shape, None)
     except GalproteError as error:

@@ -64,7 +64,8 @@ def load_model(survey: SurveyConfig) -> tuple[ModelReference, Decoder]:
     checkpoint = load_checkpoint(path)
     decoder = checkpoint.decoder
     axes = tuple(decoder.ages_gyr.tolist()), tuple(decoder.metallicities.tolist())
-    return ModelReference(path, checkpoint.sha256, resolve_device(survey.model.device), *axes), decoder
+    visible = tuple(checkpoint.model.config.visible.tolist())
+    return ModelReference(path, checkpoint.sha256, resolve_device(survey.model.device), *axes, visible), decoder
 
 
 def run_survey(survey: SurveyConfig, progress: RunProgress, *, overwrite: bool = False) -> list[GalaxyResult]:

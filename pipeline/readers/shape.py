@@ -16,7 +16,9 @@ from galprote.pipeline.readers.parts import image_of
 from galprote.pipeline.readers.unpack import is_gzip
 
 
-def cube_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], int]:
+def cube_shape(
+    path: Path, redshift: float, window: tuple[float, float] = MODEL_WINDOW
+) -> tuple[tuple[int, int, int], int]:
     """Size of what would be read of a cube, from its headers; a compressed cube is not unpacked for that.
 
     Parameters
@@ -37,12 +39,12 @@ def cube_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], int]:
         If the cube cannot be used.
     """
     if is_gzip(path):
-        return _packed_shape(path, redshift)
-    cube = open_cube(path, redshift=redshift)
+        return _packed_shape(path, redshift, window)
+    cube = open_cube(path, redshift=redshift, rest_window=window)
     return (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"]), int(cube.attrs["channels_in_file"])
 
 
-def _packed_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], int]:
+def _packed_shape(path: Path, redshift: float, window: tuple[float, float]) -> tuple[tuple[int, int, int], int]:
     """The same from the headers up to the first cube in a compressed file."""
     hdus: list[Hdu] = []
     try:
@@ -55,7 +57,7 @@ def _packed_shape(path: Path, redshift: float) -> tuple[tuple[int, int, int], in
         raise CubeError(f"{path}: damaged or truncated gzip file ({error}): copy or download it again") from error
     try:
         parts = find_muse(hdus) or find_generic(path, hdus)
-        channels = select_channels(parts.axis, MODEL_WINDOW, redshift)
+        channels = select_channels(parts.axis, window, redshift)
     except CubeError as error:
         raise CubeError(f"{path}: {error}") from error
     size = image_of(parts.flux).shape
