@@ -30,11 +30,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_window_and_masks_hide_what_they_say() -> None:
     assert np.array_equal(visible_samples(), KEPT)
-    visible = visible_samples(WINDOW, MASKS)
+    wave, visible = WAVELENGTH, visible_samples(WINDOW, MASKS)
     (blue, red), ((mask_blue, mask_red),) = WINDOW, MASKS
-    assert not visible[(WAVELENGTH < blue) | (WAVELENGTH > red)].any()
-    assert not visible[(WAVELENGTH > mask_blue) & (WAVELENGTH < mask_red)].any()
-    assert (KEPT & ~visible)[(WAVELENGTH > 4860) & (WAVELENGTH < 5860)].sum() == 0
+    assert not visible[(wave < blue) | (wave > red)].any()
+    assert not visible[(wave > mask_blue) & (wave < mask_red)].any()
+    assert (KEPT & ~visible)[(wave > 4860) & (wave < 5860)].sum() == 0
     first, last = covered(visible)
     assert WINDOW[0] <= first < WINDOW[0] + 20  # H beta's band is next to it
     assert WINDOW[1] - 2.5 < last <= WINDOW[1]
