@@ -5,14 +5,12 @@ populations from the same distribution and has nothing to over-fit.
 """
 
 import copy
-import csv
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +26,7 @@ from galprote.model.stream import TrainingStream
 from galprote.model.synthesis import SyntheticSpectra, seen_through
 from galprote.model.templates import verified_decoder
 from galprote.model.training_config import TrainingConfig
+from galprote.model.training_log import append_to_log, check_tensorboard
 from galprote.model.transformer import GalProTE
 
 
@@ -51,6 +50,8 @@ class Trainer:
     """
 
     def __init__(self, config: TrainingConfig, device: str | torch.device = "cpu") -> None:
+        if config.tensorboard:
+            check_tensorboard()
         self.config = config
         self.device = torch.device(device)
         library = read_library(config.library.path, fwhm=config.library.fwhm)
@@ -110,7 +111,8 @@ class Trainer:
                 self._watch(metrics["grid_mse"])
                 self.save_state()
                 speed = (self.step - first) * self.config.batch / (time.perf_counter() - started)
-                self._log(metrics | {"spectra_per_second": speed})
+                row = {"step": self.step, **metrics, "spectra_per_second": speed}
+                append_to_log(self.config.output, row, tensorboard=self.config.tensorboard)
                 self.write_checkpoint(metrics)
                 report(Progress(self.step, self.config.steps, speed, metrics))
         if not metrics:
@@ -299,25 +301,3 @@ class Trainer:
 
     def _stalled(self) -> bool:
         return self.config.patience is not None and self.stale >= self.config.patience
-
-    def _log(self, row: dict[str, Any]) -> None:
-        if self.config.tensorboard:
-            with _summary_writer(self.config.output / "tensorboard") as writer:
-                for name, value in row.items():
-                    writer.add_scalar(name, value, self.step)
-        path = self.config.output / "log.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, ["step", *row])
-            if fresh:
-                writer.writeheader()
-            writer.writerow({"step": self.step, **row})
-
-
-def _summary_writer(folder: Path) -> Any:
-    """TensorBoard's writer, which is not a dependency of every installation."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError("tensorboard: true needs the package tensorboard: pip install tensorboard") from error
-    return SummaryWriter(folder)  # type: ignore[no-untyped-call]

@@ -1,5 +1,6 @@
 """Training: the loss, resuming, reproducibility, and that it learns."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,29 @@ def test_a_state_of_another_configuration_is_refused(library: Path, tmp_path: Pa
     Trainer(config(library, tmp_path, steps=2)).run()
     with pytest.raises(ConfigError, match="another training configuration"):
         Trainer(config(library, tmp_path, steps=2, seed=9)).run()
+
+
+def test_the_log_has_a_line_for_every_validation_also_after_an_interruption(library: Path, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        Trainer(config(library, tmp_path)).run(stop)
+    Trainer(config(library, tmp_path)).run()
+    with (tmp_path / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4"]
+    assert all(float(row["log_age_rms"]) > 0 for row in rows)
+
+
+def test_tensorboard_is_missed_before_anything_is_computed(library: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("galprote.model.training_log.find_spec", lambda name: None)
+        with pytest.raises(ConfigError, match="pip install tensorboard"):
+            Trainer(config(library, tmp_path, tensorboard=True))
 
 
 def test_training_learns(library: Path, tmp_path: Path) -> None:
