@@ -1,12 +1,11 @@
 """What each part of the recipe buys: many short trainings that differ in one thing, measured alike.
 
-    python benchmarks/variants.py curve --library LIBRARY --blocks CHECKPOINT --output benchmarks/curve.json
-    python benchmarks/variants.py ingredients --library LIBRARY --blocks CHECKPOINT --output benchmarks/ingredients.json
-    python benchmarks/variants.py design --library LIBRARY --blocks CHECKPOINT --output benchmarks/design.json
-    python benchmarks/variants.py show benchmarks/curve.json
+    python benchmarks/variants.py train STUDY --library LIBRARY --blocks CHECKPOINT --output benchmarks/STUDY.json
+    python benchmarks/variants.py show benchmarks/STUDY.json
 
-Each variant takes the blocks of CHECKPOINT as they are and trains refining stages behind them, by
-`configs/train/survey.yaml` with few steps. The output is written after each variant; what it holds is not made again.
+Studies: `curve`, `ingredients` and `design` take the blocks of CHECKPOINT as they are and train refining stages behind
+them, by `configs/train/survey.yaml` with few steps; `plain` trains the paper's network by `configs/train/paper.yaml`, with
+few steps. The output is written after each variant; what it holds is not made again.
 """
 
 import json
@@ -29,11 +28,11 @@ from galprote.model.stream import INGREDIENTS
 from galprote.model.training import Trainer
 from galprote.model.training_config import TrainingConfig, read_training_config
 
-RECIPE: Final = Path(__file__).parents[1] / "configs" / "train" / "survey.yaml"
+RECIPES: Final = Path(__file__).parents[1] / "configs" / "train"
 MEASURED: Final = ("paper", "survey", "dispersion", "velocity", "artefacts")
 #: Stages of the trainings that are compared: smaller than the shipped ones, so that there can be many.
 SMALL: Final[dict[str, Any]] = {"stages": 3, "hidden": 256, "memory": 128}
-STEPS: Final = {"curve": 250, "ingredients": 200, "design": 200}
+STEPS: Final = {"curve": 250, "ingredients": 200, "design": 200, "plain": 200}
 SPECTRA: Final = 1536
 
 Change = dict[str, dict[str, Any]]
@@ -56,6 +55,13 @@ DESIGN: Final[dict[str, Change]] = {
     "loss: no cross-entropy": {"loss": {"cross_entropy": 0.0}},
     "loss: last stage only": {"loss": {"early_stages": 0.0}},
     "loss: all S/N alike": {"loss": {"noise_weight": 0.0}},
+}
+
+PLAIN: Final[dict[str, Change]] = {
+    "as it is": {},
+    "the paper's loss alone": {"loss": {"cross_entropy": 0.0, "av_cross_entropy": 0.0, "moments": 0.0}},
+    "A_V of the likeliest class": {"model": {"av_readout": "argmax"}},
+    "with the ranked score": {"loss": {"ranked": 2.0}},
 }
 
 #: The test in which an ingredient should show: suite, case.
@@ -83,16 +89,22 @@ app = typer.Typer(add_completion=False)
 
 def variants(study: str) -> dict[str, Change]:
     """The variants of a study by name; the first is what the others are held against."""
-    if study == "curve":
-        return CURVE
-    if study == "design":
-        return DESIGN
+    if study != "ingredients":
+        return {"curve": CURVE, "design": DESIGN, "plain": PLAIN}[study]
     return {"all": {}} | {name: {"stream": {"without": frozenset({name})}} for name in INGREDIENTS}
 
 
-def recipe(library: Path, output: Path, steps: int, change: Change) -> TrainingConfig:
+def plain_recipe(library: Path, output: Path, steps: int, change: Change) -> TrainingConfig:
+    """The paper's recipe, short, with a change."""
+    whole = read_training_config(RECIPES / "paper.yaml", library=library, output=output)
+    changed = {name: getattr(whole, name).model_copy(update=change.get(name, {})) for name in ("model", "loss")}
+    short = {"steps": steps, "warmup": 50, "ema": 0.98, "validate_every": steps, "bfloat16": False}
+    return whole.model_copy(update=changed | short)
+
+
+def refining_recipe(library: Path, output: Path, steps: int, change: Change) -> TrainingConfig:
     """The survey's recipe, short and small, with a change."""
-    whole = read_training_config(RECIPE, library=library, output=output)
+    whole = read_training_config(RECIPES / "survey.yaml", library=library, output=output)
     assert whole.model.refinement is not None
     assert whole.stream is not None
     refinement = whole.model.refinement.model_copy(update=SMALL | change.get("refinement", {}))
@@ -128,7 +140,7 @@ def flops(checkpoint: Checkpoint) -> float:
 def measured(config: TrainingConfig, blocks: Path, change: Change) -> dict[str, Any]:
     """Train a variant and measure it."""
     trainer = Trainer(config)
-    if change.get("start", {}).get("blocks", True):
+    if config.model.refinement is not None and change.get("start", {}).get("blocks", True):
         take_blocks(trainer, load_checkpoint(blocks))
     began = time.process_time()
     checkpoint = load_checkpoint(trainer.run(resume=False))
@@ -151,7 +163,8 @@ def train(
     output: Annotated[Path, typer.Option()],
     threads: Annotated[int, typer.Option()] = 1,
 ) -> None:
-    """Train and measure the variants of a study: curve, ingredients or design."""
+    """Train and measure the variants of a study: curve, ingredients, design or plain."""
+    recipe = plain_recipe if study == "plain" else refining_recipe
     torch.set_num_threads(threads)
     results = json.loads(output.read_text()) if output.exists() else {}
     for name, change in variants(study).items():
