@@ -4,8 +4,8 @@
     python benchmarks/variants.py show benchmarks/STUDY.json
 
 Studies: `curve`, `ingredients` and `design` take the blocks of CHECKPOINT as they are and train refining stages behind
-them, by `configs/train/survey.yaml` with few steps; `plain` trains the paper's network by `configs/train/paper.yaml`, with
-few steps. The output is written after each variant; what it holds is not made again.
+them with few steps, by `configs/train/survey.yaml`; `plain` trains the paper's network by `configs/train/paper.yaml`,
+with few steps too. The output is written after each variant; what it holds is not made again.
 """
 
 import json
