@@ -20,7 +20,7 @@ import typer
 from torch.utils.flop_counter import FlopCounterMode
 
 from galprote.model.bench import Bench
-from galprote.model.checkpoint import Checkpoint, load_checkpoint
+from galprote.model.checkpoint import Checkpoint, file_sha256, load_checkpoint
 from galprote.model.evaluation import SUITES
 from galprote.model.predictor import Predictor
 from galprote.model.statistics import QUANTITIES
@@ -81,7 +81,7 @@ OWN_TEST: Final = {
     "emission": ("artefacts", "emission"),
     "notch": ("artefacts", "ao_notch"),
     "gaps": ("artefacts", "ao_notch"),
-    "patches": ("paper", "blind"),
+    "patches": ("survey", "snr_35"),
 }
 
 app = typer.Typer(add_completion=False)
@@ -91,7 +91,8 @@ def variants(study: str) -> dict[str, Change]:
     """The variants of a study by name; the first is what the others are held against."""
     if study != "ingredients":
         return {"curve": CURVE, "design": DESIGN, "plain": PLAIN}[study]
-    return {"all": {}} | {name: {"stream": {"without": frozenset({name})}} for name in INGREDIENTS}
+    seeds: dict[str, Change] = {f"all, seed {seed}": {"start": {"seed": seed}} for seed in (2, 3)}
+    return {"all": {}} | seeds | {name: {"stream": {"without": frozenset({name})}} for name in INGREDIENTS}
 
 
 def plain_recipe(library: Path, output: Path, steps: int, change: Change) -> TrainingConfig:
@@ -113,6 +114,7 @@ def refining_recipe(library: Path, output: Path, steps: int, change: Change) -> 
             "model": whole.model.model_copy(update={"refinement": refinement}),
             "stream": whole.stream.model_copy(update=change.get("stream", {})),
             "loss": whole.loss.model_copy(update=change.get("loss", {})),
+            "seed": change.get("start", {}).get("seed", whole.seed),
             "steps": steps,
             "block_steps": 0,
             "warmup": 50,
@@ -137,10 +139,10 @@ def flops(checkpoint: Checkpoint) -> float:
     return float(counter.get_total_flops() / 64 / 1e9)
 
 
-def measured(config: TrainingConfig, blocks: Path, change: Change) -> dict[str, Any]:
+def measured(config: TrainingConfig, blocks: Path | None, change: Change) -> dict[str, Any]:
     """Train a variant and measure it."""
     trainer = Trainer(config)
-    if config.model.refinement is not None and change.get("start", {}).get("blocks", True):
+    if blocks is not None and change.get("start", {}).get("blocks", True):
         take_blocks(trainer, load_checkpoint(blocks))
     began = time.process_time()
     checkpoint = load_checkpoint(trainer.run(resume=False))
@@ -159,23 +161,36 @@ def measured(config: TrainingConfig, blocks: Path, change: Change) -> dict[str, 
 def train(
     study: str,
     library: Annotated[Path, typer.Option()],
-    blocks: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
+    blocks: Annotated[Path | None, typer.Option()] = None,
     threads: Annotated[int, typer.Option()] = 1,
 ) -> None:
     """Train and measure the variants of a study: curve, ingredients, design or plain."""
-    recipe = plain_recipe if study == "plain" else refining_recipe
+    if (study == "plain") == (blocks is not None):
+        raise typer.BadParameter("--blocks CHECKPOINT goes with every study but plain")
     torch.set_num_threads(threads)
-    results = json.loads(output.read_text()) if output.exists() else {}
+    about = {
+        "study": study,
+        "steps": STEPS[study],
+        "spectra": SPECTRA,
+        "library_sha256": file_sha256(library),
+        "blocks_sha256": blocks and load_checkpoint(blocks).weights_sha256,
+        "recipe": refining_recipe(library, Path(), 1, {}).model_dump_json(exclude={"library", "output"}),
+    }
+    saved = json.loads(output.read_text()) if output.exists() else {"about": about, "variants": {}}
+    if saved["about"] != about:
+        raise typer.BadParameter(f"{output}: made with other settings; choose another file or delete it")
+    recipe = plain_recipe if study == "plain" else refining_recipe
     for name, change in variants(study).items():
-        if name in results:
+        if name in saved["variants"]:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            results[name] = measured(recipe(library, Path(folder), STEPS[study], change), blocks, change)
+            result = measured(recipe(library, Path(folder), STEPS[study], change), blocks, change)
+        saved["variants"][name] = result
         partial = output.with_suffix(".partial")
-        partial.write_text(json.dumps(results, indent=1) + "\n")
+        partial.write_text(json.dumps(saved, indent=1) + "\n")
         partial.replace(output)
-        typer.echo(f"{name}: {triple(results[name]['suites']['survey']['snr_35'])}")
+        typer.echo(f"{name}: {triple(result['suites']['survey']['snr_35'])}")
 
 
 def triple(case: dict[str, Any]) -> str:
@@ -186,35 +201,42 @@ def triple(case: dict[str, Any]) -> str:
 @app.command()
 def show(output: Path) -> None:
     """Print a study as a table in Markdown: RMS errors of log age / [M/H] / A_V."""
-    results = json.loads(output.read_text())
-    lines = list(ingredient_rows(results) if "all" in results else variant_rows(results))
-    typer.echo("\n".join("| " + " | ".join(cells) + " |" for cells in lines))
+    saved = json.loads(output.read_text())
+    rows = {"ingredients": ingredient_rows, "plain": plain_rows}.get(saved["about"]["study"], variant_rows)
+    typer.echo("\n".join("| " + " | ".join(cells) + " |" for cells in rows(saved["variants"])))
 
 
 def variant_rows(results: dict[str, Any]) -> Iterator[list[str]]:
-    """One row for each variant."""
+    """One row for each variant of the refining network."""
     yield ["", "GFLOP a spectrum", "paper", "clean, S/N 35", "survey, S/N 35", "survey, S/N 100"]
     yield ["---"] * 6
     for name, result in results.items():
         suites = result["suites"]
-        cases = (
-            suites["paper"]["blind"],
-            suites["dispersion"]["sigma_0"],
-            *(suites["survey"][f"snr_{n}"] for n in (35, 100)),
-        )
+        survey = (suites["survey"][f"snr_{snr}"] for snr in (35, 100))
+        cases = suites["paper"]["blind"], suites["dispersion"]["sigma_0"], *survey
         yield [name, f"{result['gflop_per_spectrum']:.3f}", *map(triple, cases)]
 
 
+def plain_rows(results: dict[str, Any]) -> Iterator[list[str]]:
+    """One row for each variant of the paper's network: on the spectra that it was made for."""
+    yield ["", "GFLOP a spectrum", "paper"]
+    yield ["---"] * 3
+    for name, result in results.items():
+        yield [name, f"{result['gflop_per_spectrum']:.3f}", triple(result["suites"]["paper"]["blind"])]
+
+
 def ingredient_rows(results: dict[str, Any]) -> Iterator[list[str]]:
-    """One row for each ingredient: its own test with and without it, and the survey at large without it."""
-    yield ["left out", "test", "with it", "without it", "survey S/N 35, without it"]
+    """One row for each ingredient: its own test with and without it, and the survey at large; then other seeds."""
+    yield ["left out", "test", "with it", "without it", "survey, S/N 35"]
     yield ["---"] * 5
     for name, (suite, case) in OWN_TEST.items():
         if name in results:
             pair = (triple(results[key]["suites"][suite][case]) for key in ("all", name))
             survey = triple(results[name]["suites"]["survey"]["snr_35"])
             yield [f"`{name}`", f"{suite}: {case.replace('_', ' ')}", *pair, survey]
-    yield ["nothing", "", "", "", triple(results["all"]["suites"]["survey"]["snr_35"])]
+    for name in (key for key in results if key.startswith("all")):
+        survey = triple(results[name]["suites"]["survey"]["snr_35"])
+        yield ["nothing" + name.removeprefix("all"), "", "", "", survey]
 
 
 if __name__ == "__main__":
