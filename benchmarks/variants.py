@@ -20,8 +20,9 @@ import typer
 from torch.utils.flop_counter import FlopCounterMode
 
 from galprote.model.bench import Bench
-from galprote.model.checkpoint import Checkpoint, file_sha256, load_checkpoint
+from galprote.model.checkpoint import Checkpoint, load_checkpoint
 from galprote.model.evaluation import SUITES
+from galprote.model.libraries import library_sha256
 from galprote.model.predictor import Predictor
 from galprote.model.statistics import QUANTITIES
 from galprote.model.stream import INGREDIENTS
@@ -173,7 +174,7 @@ def train(
         "study": study,
         "steps": STEPS[study],
         "spectra": SPECTRA,
-        "library_sha256": file_sha256(library),
+        "library_sha256": library_sha256(library),
         "blocks_sha256": blocks and load_checkpoint(blocks).weights_sha256,
         "recipe": refining_recipe(library, Path(), 1, {}).model_dump_json(exclude={"library", "output"}),
     }

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from galprote.model.grids import N_WAVELENGTH, STEP, WAVELENGTH
 from galprote.model.kinematics import C_KMS
+from galprote.model.ranges import Count, LogRange, Range
 
 #: Bright night-sky lines with residuals in MUSE cubes, observed air wavelengths in Angstrom.
 SKY_LINES: Final = (5577.34, 5889.95, 5895.92, 6300.30, 6363.78, 6863.96, 6923.22, 6948.94, 6978.26)
@@ -31,13 +32,13 @@ FILTER_SIGMA: Final = 5.0
 
 
 class ArtefactConfig(BaseModel):
-    """Strength of every effect; `null` in the YAML, or its name under `without`, turns one off."""
+    """Strength of every effect; its name under `stream.without` turns one off."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    snr: tuple[float, float] = (5.0, 200.0)
+    snr: LogRange = (5.0, 200.0)
     """Signal-to-noise ratio per sample of 2.48 A, log-uniform."""
-    redshift: tuple[float, float] = (0.0, 0.02)
+    redshift: Range = (0.0, 0.02)
     """Of the galaxies: decides where sky lines and the notch fall in the rest frame."""
     noise_colour: float = Field(default=0.2, ge=0.0)
     """Scatter of the Legendre coefficients of log noise along the spectrum."""
@@ -45,17 +46,17 @@ class ArtefactConfig(BaseModel):
     """Scatter of ln(noise stated / true noise), for half of the spectra."""
     calibration: float = Field(default=0.03, ge=0.0, le=0.2)
     """Largest scatter of the flux calibration's smooth error."""
-    sky_sigma: tuple[float, float] = (0.3, 6.0)
+    sky_sigma: LogRange = (0.3, 6.0)
     """Residuals at sky lines in units of the noise, log-uniform."""
-    emission: tuple[float, float] = (0.003, 3.0)
+    emission: LogRange = (0.003, 3.0)
     """Height of the strong nebular lines relative to the continuum, log-uniform; faint ones have a thirtieth."""
     notch_fraction: float = Field(default=0.25, ge=0.0, le=1.0)
     """Share of spectra with the notch of adaptive optics."""
     gap_fraction: float = Field(default=0.15, ge=0.0, le=1.0)
     """Share of spectra with another wide gap."""
-    gap_width: tuple[int, int] = (16, 80)
+    gap_width: Count = (16, 80)
     """Its least and largest width, samples."""
-    patches: tuple[int, int] = (0, 6)
+    patches: Count = (0, 6)
     """Noisy patches that nobody noticed, as the paper has them."""
 
 
@@ -183,8 +184,9 @@ class Artefacts:
     def lose(self, around: Circumstances) -> None:
         """Lose samples: the notch of adaptive optics, other gaps, and the sky lines that a mask takes out."""
         n = len(around.known)
-        rest = self._wavelength * (1 + around.redshift)
-        notch = (rest > NOTCH[0] - STEP) & (rest < NOTCH[1] + STEP) & (self.uniform(n, 1) < self.config.notch_fraction)
+        observed = self._wavelength * (1 + around.redshift)
+        inside = (observed > NOTCH[0] - STEP) & (observed < NOTCH[1] + STEP)
+        notch = inside & (self.uniform(n, 1) < self.config.notch_fraction)
         low, high = self.config.gap_width
         width = low + (high - low) * self.uniform(n, 1)
         start = self.uniform(n, 1) * (N_WAVELENGTH + width) - width

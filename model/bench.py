@@ -8,7 +8,6 @@ after.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from galprote.model.artefacts import ArtefactConfig
 from galprote.model.decoder import Decoder
 from galprote.model.grids import KEPT
 from galprote.model.kinematics import KinematicTemplates
+from galprote.model.other_library import OtherLibrary
 from galprote.model.populations import grid_means
 from galprote.model.predictor import Predictions, Predictor
 from galprote.model.statistics import Comparison, joined_comparisons
@@ -58,14 +58,14 @@ class Bench:
     Attributes
     ----------
     predictor : Predictor
-    library : Path, optional
+    other : OtherLibrary, optional
         A template library that the network does not know.
     limit : int, optional
         At most so many spectra in a case.
     """
 
     predictor: Predictor
-    library: Path | None = None
+    other: OtherLibrary | None = None
     limit: int | None = None
     _streams: dict[StreamConfig, TrainingStream] = field(default_factory=dict)
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from galprote.model.checkpoint import Checkpoint
 from galprote.model.errors import ConfigError
-from galprote.model.grids import WAVELENGTH
+from galprote.model.grids import covered
 from galprote.model.statistics import QUANTITIES
 
 #: What holds for every checkpoint of this kind.
@@ -70,9 +70,12 @@ def _network(checkpoint: Checkpoint) -> list[str]:
     if config.refinement is not None:
         refinement = config.refinement
         stages = f"{refinement.stages} stages of {refinement.hidden} features on {refinement.components} components"
+    first, last = covered(config.visible)
+    masks = ", ".join(f"{low:g} to {high:g}" for low, high in config.masks)
     rows = {
-        "input": f"876 samples, {WAVELENGTH[0]:.2f} to {WAVELENGTH[-1]:.2f} A rest-frame air, emission bands left out; "
-        "their noise; which of them were filled",
+        "input": f"{config.visible.sum()} samples, {first:.0f} to {last:.0f} A rest-frame air, emission bands left out"
+        + (f", and {masks} A" if masks else "")
+        + ("; their noise; which of them were filled" if config.refinement is not None else ""),
         "output": f"{config.n_metallicity} x {config.n_age} light fractions "
         f"([M/H] {decoder.metallicities[0]:g} to {decoder.metallicities[-1]:g}, "
         f"{decoder.ages_gyr[0]:g} to {decoder.ages_gyr[-1]:g} Gyr), A_V 0 to {config.av_max:g} mag",
@@ -92,20 +95,24 @@ def _training(checkpoint: Checkpoint) -> list[str]:
         "library's SHA-256": training.get("library_sha256") or "unknown",
         "line spread function": _line_spread(config.get("line_spread")),
         "spectra": f"{training.get('spectra', 0):,} in {training.get('step', 0):,} steps",
-        "started from": config.get("start_from") or "random weights",
+        "started from": f"weights {config['start_from'][:12]}" if config.get("start_from") else "random weights",
         "versions": ", ".join(f"{name} {number}" for name, number in training.get("versions", {}).items()),
     }
     if stream is None:
         rows["spectra are"] = "the paper's (sections 2 and 3)"
     else:
         low, high = stream["artefacts"]["snr"]
-        rows["spectra are"] = (
-            f"{stream['paper']:.0%} the paper's, {stream['quiet']:.0%} with Gaussian noise only, others:"
-        )
+        without = set(stream["without"])
+        paper, quiet = (0.0 if name in without else stream[name] for name in ("paper", "quiet"))
+        rows["spectra are"] = f"{paper:.0%} the paper's, {quiet:.0%} with Gaussian noise only, others:"
         rows["signal-to-noise"] = f"{low:g} to {high:g} per sample of 2.48 A"
-        rows["dispersion, velocity"] = f"0 to {stream['dispersion_kms']:g}, +-{stream['velocity_kms']:g} km/s"
-        rows["calibration errors"] = f"up to {stream['artefacts']['calibration']:.0%}"
-        rows["left out"] = ", ".join(stream["without"]) or "nothing"
+        dispersion, velocity = (
+            0.0 if name in without else stream[f"{name}_kms"] for name in ("dispersion", "velocity")
+        )
+        rows["dispersion, velocity"] = f"0 to {dispersion:g}, +-{velocity:g} km/s"
+        calibration = 0.0 if "calibration" in without else stream["artefacts"]["calibration"]
+        rows["calibration errors"] = f"up to {calibration:.0%}"
+        rows["left out"] = ", ".join(sorted(without)) or "nothing"
     return ["## What it learned from", "", *_table(("", ""), rows.items())]
 
 

@@ -23,6 +23,7 @@ from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.errors import CheckpointError
 from galprote.model.grids import WAVELENGTH
 from galprote.model.kinematics import KinematicTemplates
+from galprote.model.libraries import file_sha256
 from galprote.model.transformer import GalProTE, ModelConfig
 
 FORMAT: Final = 1
@@ -134,12 +135,6 @@ def _stored(name: str, tensor: Tensor) -> Tensor:
     if large and not name.startswith(SINGLE_PRECISION):
         tensor = tensor.half()
     return tensor.contiguous()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_checkpoint(path: str | Path | None = None) -> Checkpoint:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from galprote.model.bench import Bench
 from galprote.model.errors import ConfigError
 from galprote.model.fits import fits_suite
+from galprote.model.other_library import other_library
 from galprote.model.predictor import Predictor
 from galprote.model.statistics import SuiteResult
 from galprote.model.suites import (
@@ -68,13 +69,18 @@ def evaluate_suites(
     Raises
     ------
     ConfigError
-        If there is no such suite, or it needs a library.
+        If there is no such suite, it needs a library, or the library is for another one.
+    LibraryError
+        If the library cannot be used.
     """
     if suite != "all" and suite not in SUITES:
         raise ConfigError(f"--suite {suite}: unknown; expected one of all, {', '.join(SUITES)}")
     if suite == "library" and library is None:
         raise ConfigError("--suite library: needs a library that the network does not know; add --library PATH")
-    bench = Bench(predictor, library, limit)
+    if library is not None and suite not in ("all", "library"):
+        raise ConfigError(f"--library {library}: not used by --suite {suite}; leave it out, or choose library or all")
+    other = None if library is None else other_library(library, predictor.checkpoint)
+    bench = Bench(predictor, other, limit)
     results = {}
     for name in SUITES if suite == "all" else (suite,):
         if name == "library" and library is None:

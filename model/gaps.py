@@ -34,6 +34,11 @@ def fill_gaps(flux: Tensor, valid: Tensor) -> Tensor:
     return filled
 
 
+def seen_median(flux: Tensor, used: Tensor) -> Tensor:
+    """Median of spectra (n, m) of which a network uses only some samples (m,), the others filled like gaps: (n,)."""
+    return fill_gaps(flux, used.expand_as(flux)).median(dim=1).values
+
+
 def _fill_rows(flux: Tensor, valid: Tensor) -> Tensor:
     """Fill spectra of which each has a gap."""
     n, m = flux.shape

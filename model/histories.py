@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from galprote.model.decoder import Decoder
+from galprote.model.ranges import Count, LogRange
 
 
 class HistoryConfig(BaseModel):
@@ -19,21 +20,21 @@ class HistoryConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    start: tuple[float, float] = (0.1, 14.0)
+    start: LogRange = (0.1, 14.0)
     """Age of the oldest stars, log-uniform for half of the histories, uniform for the others."""
-    timescale: tuple[float, float] = (0.3, 20.0)
+    timescale: LogRange = (0.3, 20.0)
     """Of the exponential, log-uniform; three histories in ten rise instead of falling."""
     quenched: float = Field(default=0.3, ge=0.0, le=1.0)
     """Share whose star formation ended before today."""
-    bursts: tuple[int, int] = (0, 4)
-    """Least and largest number of bursts; with none half of the time (`bursty` turns them off)."""
-    burst_mass: tuple[float, float] = (0.003, 1.0)
+    bursts: Count = (0, 4)
+    """Least and largest number of bursts; none half of the time (`bursts` under `stream.without`: never)."""
+    burst_mass: LogRange = (0.003, 1.0)
     """Mass of a burst in units of the main episode's, log-uniform."""
-    burst_width: tuple[float, float] = (0.02, 0.3)
+    burst_width: LogRange = (0.02, 0.3)
     """Standard deviation in log age, log-uniform."""
     enrichment: float = Field(default=0.8, ge=0.0)
     """Largest increase of [M/H] from the first to the last stars."""
-    metallicity_scatter: tuple[float, float] = (0.02, 0.25)
+    metallicity_scatter: LogRange = (0.02, 0.25)
     """Standard deviation of [M/H] at one age."""
 
 

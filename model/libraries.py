@@ -6,6 +6,7 @@
   (`Ech1.30Zp0.06T00.0300_iTp0.00_baseFe.fits`; https://miles.iac.es).
 """
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -19,6 +20,22 @@ from galprote.model.templates import TemplateLibrary
 MILES_FWHM = 2.51
 
 _NAME = re.compile(r"^(?P<family>[A-Z])(?P<imf>[a-z]{2}\d\.\d\d)Z(?P<sign>[pm])(?P<z>\d\.\d\d)T(?P<age>\d\d\.\d{4})")
+
+
+def library_sha256(path: Path) -> str:
+    """Hash of a library's content: a file, or the files of a folder by name."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(item for item in path.iterdir() if item.is_file()):
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_library(path: str | Path, *, fwhm: float | None = None) -> TemplateLibrary:

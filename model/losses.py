@@ -110,7 +110,7 @@ def loss_terms(
     dict of str to scalar Tensor
         Named like the fields of `LossConfig`.
     """
-    middle = batch.noise.median(dim=1).values.clamp(min=1e-4)
+    middle = torch.where(batch.noise.isinf(), torch.nan, batch.noise).nanmedian(dim=1).values.clamp(min=1e-4)
     weight = (NOISE_REFERENCE / middle).pow(config.noise_weight).clamp(*NOISE_WEIGHTS)
     av_log_probability = prediction.av_logits.log_softmax(dim=1)
     terms = {"av_cross_entropy": -(av_labels(batch.av, model.av_classes) * av_log_probability).sum(dim=1).mean()}

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from galprote.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from galprote.model.decoder import kept_median
 from galprote.model.errors import PlanError
-from galprote.model.grids import N_KEPT, N_WAVELENGTH
+from galprote.model.gaps import seen_median
+from galprote.model.grids import KEPT, N_KEPT, N_WAVELENGTH
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Predictions(NamedTuple):
     dispersion, velocity : (n,) float32
         Kinematics that the model spectrum has, km/s: beyond the instrument's resolution, and off the assumed redshift.
     model : (n, 948) float32
-        Model spectra, scaled so that the median of their kept samples is one.
+        Model spectra, scaled so that the median of what the network would see of them is one.
     """
 
     grid: NDArray[np.float32]
@@ -68,6 +68,8 @@ class Predictor:
             torch.backends.cuda.matmul.allow_tf32 = False
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         self.model = checkpoint.model.to(self.device).eval()
+        self._kept = torch.from_numpy(KEPT).to(self.device)
+        self._used = torch.from_numpy(self.model.config.visible[KEPT]).to(self.device)
         self._templates = checkpoint.decoder.templates().to(self.device)
         self._curve = (checkpoint.decoder.attenuation() * (-0.4 * float(np.log(10.0)))).to(self.device)
 
@@ -125,7 +127,7 @@ class Predictor:
             model = self.model.refinement.templates(fit.grid.flatten(1), fit.av, fit.dispersion, fit.velocity)
         else:
             model = (fit.grid.flatten(1) @ self._templates) * torch.exp(fit.av[:, None] * self._curve)
-        return (*fit, model / kept_median(model)[:, None])
+        return (*fit, model / seen_median(model[:, self._kept], self._used)[:, None])
 
     def _padded(self, rows: NDArray[np.float32]) -> torch.Tensor:
         padded = np.ones((self.batch, N_KEPT), dtype=np.float32)

@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.extinction import extinction_curve
+from galprote.model.gaps import seen_median
 from galprote.model.grids import EDGES, KEPT
 from galprote.model.kinematics import C_KMS, MAX_DISPERSION, MAX_VELOCITY
 
@@ -41,9 +42,11 @@ class Reconstruction:
     ----------
     decoder : Decoder
         On the CPU.
+    visible : (948,) bool
+        Samples that the network uses, which decide the scale; by default all but the emission bands.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, visible: NDArray[np.bool_] = KEPT) -> None:
         self._coefficients = decoder.coefficients.float()
         components = _on_log_edges(decoder.components.double().numpy(), LOG_EDGES)
         self._transforms = torch.view_as_real(torch.fft.rfft(torch.from_numpy(_bridged(components))))
@@ -52,6 +55,7 @@ class Reconstruction:
         self._curve = torch.from_numpy(-0.4 * np.log(10.0) * extinction_curve(centres)).float()
         self._omega = 2 * np.pi * torch.arange(PERIOD // 2 + 1, dtype=torch.float64) / (PERIOD * _LN_STEP)
         self._model = _overlap(LOG_EDGES, EDGES)[KEPT]
+        self._used = torch.from_numpy(visible[KEPT])
 
     def __call__(
         self,
@@ -60,7 +64,7 @@ class Reconstruction:
         dispersion: NDArray[np.float32],
         velocity: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Spectra between `LOG_EDGES`, in units of the median of the model's kept samples.
+        """Spectra between `LOG_EDGES`, in units of the median of what the network would see of them.
 
         Parameters
         ----------
@@ -82,7 +86,8 @@ class Reconstruction:
             rows = slice(start, start + ROWS)
             padded = [torch.from_numpy(_padded(values[rows])) for values in (grid, av, dispersion, velocity)]
             spectra[rows] = self._moved(*padded)[: n - start].numpy()
-        median = np.median(self._model @ np.ascontiguousarray(spectra.T), axis=0)
+        model = torch.from_numpy(np.ascontiguousarray((self._model @ np.ascontiguousarray(spectra.T)).T))
+        median = seen_median(model, self._used).numpy()
         return np.asarray(spectra / median[:, None], dtype=np.float32)
 
     @torch.inference_mode()

@@ -41,7 +41,7 @@ class RefinementConfig(BaseModel):
     stages: int = Field(default=3, ge=1)
     shared: bool = False
     """One set of weights for all the stages."""
-    components: int = Field(default=128, ge=8)
+    components: int = Field(default=128, ge=8, le=N_KEPT)
     hidden: int = Field(default=640, ge=8)
     memory: int = Field(default=192, ge=0)
     """Features that a stage hands to the next one."""

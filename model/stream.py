@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Final, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from galprote.model.artefacts import ArtefactConfig, Artefacts
@@ -17,6 +17,7 @@ from galprote.model.gaps import fill_gaps
 from galprote.model.grids import KEPT
 from galprote.model.histories import HistoryConfig, HistorySampler
 from galprote.model.kinematics import KinematicTemplates
+from galprote.model.ranges import Range
 from galprote.model.synthesis import NoiseConfig, Synthesizer, SyntheticSpectra
 
 Ingredient = Literal[
@@ -41,7 +42,7 @@ class StreamConfig(BaseModel):
     """Share of spectra with nothing but Gaussian noise: no kinematics, no artefacts, perfect calibration."""
     smooth: float = Field(default=0.6, ge=0.0, le=1.0)
     """Share of star-formation histories among the others; the rest are the paper's one to five populations."""
-    av: tuple[float, float] = (1.5, 3.0)
+    av: Range = (1.5, 3.0)
     """A_V is continuous: from 0 to the first value for seven spectra in ten, to the second for the others (`dusty`)."""
     dispersion_kms: float = Field(default=300.0, ge=0.0, le=320.0)
     """Largest velocity dispersion; uniform from 0, and exactly 0 for one in six."""
@@ -51,6 +52,12 @@ class StreamConfig(BaseModel):
     artefacts: ArtefactConfig = ArtefactConfig()
     without: frozenset[Ingredient] = frozenset()
     """Ingredients to leave out."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> "StreamConfig":
+        if self.paper + self.quiet > 1:
+            raise ValueError(f"paper + quiet = {self.paper + self.quiet:g}: these shares cannot exceed 1 together")
+        return self
 
 
 class TrainingStream:

@@ -12,8 +12,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from galprote.model.artefacts import ArtefactConfig
 from galprote.model.bench import (
@@ -26,15 +24,11 @@ from galprote.model.bench import (
     observed,
     parameters,
 )
-from galprote.model.checkpoint import file_sha256
-from galprote.model.decoder import Decoder
-from galprote.model.errors import LibraryError
 from galprote.model.grids import AV_CLASSES, KEPT, WAVELENGTH
-from galprote.model.libraries import read_library
+from galprote.model.other_library import transfer
 from galprote.model.statistics import Comparison, SuiteResult
 from galprote.model.stream import StreamConfig, TrainingStream
 from galprote.model.synthesis import PAPER_MIX, NoiseConfig, Synthesizer, SyntheticSpectra
-from galprote.model.templates import TemplateLibrary, verified_decoder
 
 #: Spectra in the paper's second block.
 FLAGGED: Final = 12_288
@@ -129,61 +123,24 @@ def library_suite(bench: Bench) -> SuiteResult:
 
     Populations are drawn on the other library's grid, within the checkpoint's ages and metallicities; `own` has the
     same populations in the checkpoint's templates: each weight is shared between the neighbours on the checkpoint's
-    grid, which keeps the mean log age and [M/H] of every spectrum. Noise and A_V are the same.
+    grid, which keeps the mean log age and [M/H] of every spectrum. Noise and A_V are the same. The network is told the
+    pipeline's default for the calibration, as it would be for a real spectrum.
     """
-    assert bench.library is not None
-    library = read_library(bench.library)
-    other = verified_decoder(within(library, bench.decoder))
-    result = SuiteResult()
-    trained = bench.predictor.checkpoint.metadata.get("training", {}).get("library_sha256")
-    if bench.library.is_file() and trained == file_sha256(bench.library):
-        result.remarks.append(f"library: the network was trained on {library.name} itself: nothing new is tested")
+    assert bench.other is not None
+    other = bench.other.decoder
+    result = SuiteResult(remarks=list(bench.other.remarks))
     theirs = TrainingStream(other, clean_config(), NoiseConfig(), POPULATION_SEED)
     ours = bench.stream(clean_config())
     grid, av, zero, _ = parameters(theirs, bench.number(CASE))
     same = torch.einsum("nza,zy,ab->nyb", grid, *transfer(other, bench.decoder))
     for snr in LIBRARY_SNR:
-        result.add(f"own_snr_{snr}", bench.compare(observed(ours, (same, av, zero, zero), snr)))
-        spectra = observed(theirs, (grid, av, zero, zero), snr)
-        result.add(f"other_snr_{snr}", bench.compare(spectra, decoder=other), against=f"own_snr_{snr}")
+        spectra = observed(ours, (same, av, zero, zero), snr)
+        result.add(f"own_snr_{snr}", bench.compare(spectra, calibration=SURVEY_CALIBRATION))
+        case = bench.compare(
+            observed(theirs, (grid, av, zero, zero), snr), decoder=other, calibration=SURVEY_CALIBRATION
+        )
+        result.add(f"other_snr_{snr}", case, against=f"own_snr_{snr}")
     return result
-
-
-def within(library: TemplateLibrary, decoder: Decoder) -> TemplateLibrary:
-    """The part of a library with ages and metallicities between a decoder's smallest and largest."""
-    chosen = []
-    for name, axis, own in (
-        ("ages in Gyr", library.ages_gyr, decoder.ages_gyr),
-        ("metallicities", library.metallicities, decoder.metallicities),
-    ):
-        inside = (axis >= own[0] - 1e-6) & (axis <= own[-1] + 1e-6)
-        if inside.sum() < 2:
-            raise LibraryError(
-                f"{library.name}: {name} {axis[0]:g} to {axis[-1]:g}, of which {inside.sum()} within the checkpoint's "
-                f"{own[0]:g} to {own[-1]:g}; needs at least two"
-            )
-        chosen.append(inside)
-    ages, metallicities = chosen
-    return replace(
-        library,
-        flux=library.flux[metallicities][:, ages],
-        ages_gyr=library.ages_gyr[ages],
-        metallicities=library.metallicities[metallicities],
-    )
-
-
-def transfer(other: Decoder, own: Decoder) -> tuple[Tensor, Tensor]:
-    """How weights on one grid are shared out on another: (n_metallicity, own's), (n_age, own's) float32."""
-    return _shares(other.metallicities, own.metallicities), _shares(other.log_ages, own.log_ages)
-
-
-def _shares(values: NDArray[np.float64], nodes: NDArray[np.float64]) -> Tensor:
-    place = np.interp(values, nodes, np.arange(len(nodes)))
-    below = np.minimum(place.astype(int), len(nodes) - 2)
-    shares = np.zeros((len(values), len(nodes)))
-    rows = np.arange(len(values))
-    shares[rows, below], shares[rows, below + 1] = 1 - (place - below), place - below
-    return torch.from_numpy(shares.astype(np.float32))
 
 
 # --- (d), (e) moving stars ---

@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from galprote.model.decoder import Decoder, kept_median
-from galprote.model.gaps import fill_gaps
+from galprote.model.gaps import fill_gaps, seen_median
 from galprote.model.grids import AV_CLASSES, KEPT
+from galprote.model.ranges import Count
 
 #: Table 1: populations in a spectrum and how many spectra per template there are of each, for one value of A_V.
 PAPER_MIX: Final = ((1, 3), (2, 2), (3, 2), (4, 2), (5, 2))
 MAX_POPULATIONS: Final = 5
-LONGEST_PATCH: Final = 15
 
 
 class NoiseConfig(BaseModel):
@@ -31,18 +31,18 @@ class NoiseConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    levels: tuple[float, ...] = (0.0, 0.02, 0.04)
+    levels: tuple[float, ...] = Field(default=(0.0, 0.02, 0.04), min_length=1)
     """Standard deviations of the Gaussian noise; each spectrum gets one of them."""
-    patches: tuple[int, int] = (15, 25)
+    patches: Count = (15, 25)
     """Least and largest number of patches in a spectrum."""
-    patch_width: tuple[int, int] = (3, LONGEST_PATCH)
+    patch_width: Count = (3, 15)
     """Least and largest width of a patch, in samples."""
-    patch_noise: float = 0.25
+    patch_noise: float = Field(default=0.25, ge=0.0)
     """Largest standard deviation of the noise in a noisy patch; the other half of the patches becomes their median."""
     gap_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the spectra with one wide gap, filled as the pipeline fills it (not in the paper: the notch of MUSE's
     adaptive optics is 63 samples wide)."""
-    gap_width: tuple[int, int] = (16, 80)
+    gap_width: Count = (16, 80)
     """Least and largest width of the wide gap, in samples."""
     flagged: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the spectra in which it is known what was filled (not in the paper; a refining network uses it)."""
@@ -96,8 +96,7 @@ def seen_through(batch: SyntheticSpectra, visible: NDArray[np.bool_]) -> Synthet
     if visible[KEPT].all():
         return batch
     used = torch.from_numpy(visible[KEPT]).to(batch.spectra.device).expand_as(batch.spectra)
-    flux = fill_gaps(batch.spectra, used)
-    median = flux.median(dim=1, keepdim=True).values
+    flux, median = fill_gaps(batch.spectra, used), seen_median(batch.spectra, used[0])[:, None]
     return replace(batch, spectra=flux / median, noise=torch.where(used, batch.noise, torch.inf) / median)
 
 

@@ -5,6 +5,7 @@ populations from the same distribution and has nothing to over-fit.
 """
 
 import copy
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,16 +18,16 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from galprote.model.card import model_card
-from galprote.model.checkpoint import add_to_metadata, file_sha256, load_checkpoint, save_checkpoint
+from galprote.model.checkpoint import add_to_metadata, load_checkpoint, save_checkpoint
 from galprote.model.errors import ConfigError, LibraryError
 from galprote.model.kinematics import KinematicTemplates
-from galprote.model.libraries import read_library
+from galprote.model.libraries import file_sha256, library_sha256, read_library
 from galprote.model.losses import GridAxes, loss_terms, total_loss
 from galprote.model.stream import TrainingStream
 from galprote.model.synthesis import SyntheticSpectra, seen_through
 from galprote.model.templates import verified_decoder
 from galprote.model.training_config import TrainingConfig
-from galprote.model.training_log import append_to_log, check_tensorboard
+from galprote.model.training_log import append_to_log, check_tensorboard, shorten_log
 from galprote.model.transformer import GalProTE
 
 
@@ -52,6 +53,8 @@ class Trainer:
     def __init__(self, config: TrainingConfig, device: str | torch.device = "cpu") -> None:
         if config.tensorboard:
             check_tensorboard()
+        if config.start_from is not None and not config.start_from.is_file():
+            raise ConfigError(f"start_from: {config.start_from}: no such checkpoint; name a file, or: shipped")
         self.config = config
         self.device = torch.device(device)
         library = read_library(config.library.path, fwhm=config.library.fwhm)
@@ -73,6 +76,8 @@ class Trainer:
         self.step = 0
         self.stale = 0
         self.best = math.inf
+        #: Weights that `start_from` does not have, or has in another shape: they begin at random.
+        self.new_weights: list[str] = []
         self._standardise()
         if config.start_from is not None:
             self._start_from(config.start_from)
@@ -100,6 +105,7 @@ class Trainer:
         self.config.output.mkdir(parents=True, exist_ok=True)
         if resume and self.state_path.exists():
             self.load_state()
+        shorten_log(self.config.output, self.step)
         started, first = time.perf_counter(), self.step
         metrics: dict[str, float] = {}
         visible = self.config.model.visible
@@ -108,7 +114,7 @@ class Trainer:
             self.train_step(next(batches))
             if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
                 metrics = self.validate()
-                self._watch(metrics["grid_mse"])
+                self._watch(metrics["answer_mse"])
                 self.save_state()
                 speed = (self.step - first) * self.config.batch / (time.perf_counter() - started)
                 row = {"step": self.step, **metrics, "spectra_per_second": speed}
@@ -151,17 +157,18 @@ class Trainer:
                 for name, term in self._terms(self.average, batch).items():
                     totals[name] = totals.get(name, 0.0) + float(term) * len(batch.av) / self.config.validation_spectra
                 errors.append(self._errors(batch))
-        table = torch.cat(errors)
+        table = torch.cat(errors).square().mean(dim=0)
         for column, name in enumerate(("log_age", "metallicity", "av")):
-            totals[f"{name}_rms"] = float(table[:, column].square().mean().sqrt())
-        return totals
+            totals[f"{name}_rms"] = float(table[column].sqrt())
+        return totals | {"answer_mse": float(table[3])}
 
     def save_state(self) -> None:
         """Write all that a resumed run needs, under a temporary name first."""
         partial = self.state_path.with_suffix(".partial")
         torch.save(
             {
-                "config": self.config.model_dump_json(exclude={"output"}),
+                "config": self._recipe(),
+                "device": self.device.type,
                 "step": self.step,
                 "stale": self.stale,
                 "best": self.best,
@@ -183,9 +190,14 @@ class Trainer:
             If the state belongs to another configuration.
         """
         state = torch.load(self.state_path, weights_only=True, map_location=self.device)
-        if state["config"] != self.config.model_dump_json(exclude={"output"}):
+        known, wanted = json.loads(state["config"]), json.loads(self._recipe())
+        changed = [key for key in wanted if known.get(key) != wanted[key]]
+        if state["device"] != self.device.type:
+            changed.append(f"device ({state['device']}, now {self.device.type})")
+        if changed:
             raise ConfigError(
-                f"{self.state_path}: made by another training configuration; choose another output folder or delete it"
+                f"{self.state_path}: made by another training configuration; changed: {', '.join(changed)}. "
+                "Choose another output folder, go back to the old settings, or delete the file to begin anew"
             )
         self.step, self.stale, self.best = state["step"], state["stale"], state["best"]
         self.model.load_state_dict(state["model"])
@@ -193,15 +205,25 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.stream.generator.set_state(state["generator"].cpu())
 
+    def _recipe(self) -> str:
+        """All that decides the weights, as JSON: the library by its content, wherever it lies."""
+        settings = self.config.model_dump(mode="json", exclude={"output", "tensorboard"})
+        settings["library"]["path"] = library_sha256(self.config.library.path)
+        if self.config.start_from is not None:
+            settings["start_from"] = file_sha256(self.config.start_from)
+        return json.dumps(settings)
+
     def write_checkpoint(self, metrics: dict[str, float]) -> None:
         """Write the averaged weights as a checkpoint."""
         settings = self.config.model_dump(mode="json", exclude={"output"})
         settings["library"]["path"] = self.config.library.path.name
+        if self.config.start_from is not None:
+            settings["start_from"] = load_checkpoint(self.config.start_from).weights_sha256
         training = {
             "config": settings,
             "step": self.step,
             "spectra": self.step * self.config.batch,
-            "library_sha256": file_sha256(self.config.library.path) if self.config.library.path.is_file() else None,
+            "library_sha256": library_sha256(self.config.library.path),
             "versions": {name: version(name) for name in ("galprote", "torch")},
         }
         metadata = {"training": training, "metrics": {"validation": metrics}}
@@ -213,13 +235,14 @@ class Trainer:
         return loss_terms(model, prediction, batch, self.axes, self.config.loss)
 
     def _errors(self, batch: SyntheticSpectra) -> Tensor:
-        """Errors of log age, [M/H] and A_V in single precision: (B, 3)."""
+        """Errors of log age, [M/H], A_V and of the whole grid in single precision: (B, 4)."""
         prediction = self.average(batch.spectra, batch.noise, batch.calibration, refine=self._refining)
         fit = self.average.populations(prediction)
         difference = fit.grid - batch.grid
         age = difference.sum(dim=1) @ self.axes.log_ages
         metallicity = difference.sum(dim=2) @ self.axes.metallicities
-        return torch.stack([age, metallicity, fit.av - batch.av], dim=1)
+        whole = difference.square().sum(dim=(1, 2)).sqrt()
+        return torch.stack([age, metallicity, fit.av - batch.av, whole], dim=1)
 
     def _validation_batches(self) -> Iterator[SyntheticSpectra]:
         """The same spectra at every validation, from a seed that training does not use."""
@@ -258,7 +281,9 @@ class Trainer:
             for name, value in known.items()
             if name in own and own[name].shape == value.shape and not name.startswith("refinement.templates.")
         }
-        if not fitting.keys() & dict(self.model.named_parameters()).keys():
+        learned = dict(self.model.named_parameters()).keys()
+        self.new_weights = sorted(learned - fitting.keys())
+        if self.new_weights == sorted(learned):
             raise ConfigError(f"start_from: {path}: none of its weights has a name and shape of this model")
         for model in (self.model, self.average):
             model.load_state_dict(fitting, strict=False)
@@ -296,6 +321,9 @@ class Trainer:
                     average.copy_(buffer)
 
     def _watch(self, grid_error: float) -> None:
+        """Count validations without gain; while the blocks learn alone there is no stopping before the stages' turn."""
+        if self.config.block_steps is not None and self.step <= self.config.block_steps:
+            return
         self.stale = 0 if grid_error < self.best else self.stale + 1
         self.best = min(self.best, grid_error)
 

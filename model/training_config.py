@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from galprote.model.checkpoint import default_checkpoint
 from galprote.model.errors import ConfigError
+from galprote.model.grids import AV_CLASSES
 from galprote.model.line_spread import MUSE, LineSpread
 from galprote.model.losses import LossConfig
 from galprote.model.stream import StreamConfig
@@ -39,7 +40,8 @@ class TrainingConfig(BaseModel):
     """Of the instrument whose spectra are to be fitted; MUSE's by default."""
     output: Path
     """Folder for the resumable state, the log and the checkpoint."""
-    seed: int = 1
+    seed: int = Field(default=1, ge=0, lt=10_000_000)
+    """Of everything random; the test spectra of `evaluate` have larger ones."""
     model: ModelConfig = ModelConfig()
     noise: NoiseConfig = NoiseConfig()
     """The paper's spectra."""
@@ -72,6 +74,9 @@ class TrainingConfig(BaseModel):
     def _fits_together(self) -> "TrainingConfig":
         if self.stream is not None and max(self.stream.av) > self.model.av_max:
             raise ValueError(f"stream.av reaches {max(self.stream.av)} mag, the model's av_max is {self.model.av_max}")
+        paper = self.stream is None or (self.stream.paper > 0 and "paper" not in self.stream.without)
+        if paper and self.model.av_max < AV_CLASSES[-1]:
+            raise ValueError(f"model.av_max = {self.model.av_max}: the paper's spectra reach {AV_CLASSES[-1]} mag")
         if self.block_steps is not None and (self.model.refinement is None or self.block_steps >= self.steps):
             raise ValueError("block_steps needs model.refinement, and steps beyond it")
         return self
@@ -135,4 +140,4 @@ def _leaving_out(raw: Any, without: Collection[str], path: Path) -> Any:
     stream = raw.get("stream") if isinstance(raw, dict) else None
     if not isinstance(stream, dict):
         raise ConfigError(f"{path}: --without {' '.join(sorted(without))}: this recipe has no stream")
-    return raw | {"stream": stream | {"without": sorted({*stream.get("without", []), *without})}}
+    return raw | {"stream": stream | {"without": sorted({*(stream.get("without") or ()), *without})}}

@@ -32,6 +32,23 @@ def append_to_log(folder: Path, row: dict[str, Any], *, tensorboard: bool) -> No
         writer.writerow(row)
 
 
+def shorten_log(folder: Path, step: int) -> None:
+    """Drop the lines of `log.csv` beyond a step: those of a run that is begun anew or taken up at an earlier state."""
+    path = folder / "log.csv"
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    kept = [row for row in rows if int(row[0]) <= step]
+    if kept:
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            csv.writer(file).writerows([header, *kept])
+        partial.replace(path)
+    else:
+        path.unlink()
+
+
 def check_tensorboard() -> None:
     """Raise ConfigError if TensorBoard, which is not a dependency, is not installed."""
     if find_spec("tensorboard") is None:

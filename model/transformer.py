@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from galprote.model.attention import SERIES_BOUND, attend, score_bound, series_attention
-from galprote.model.grids import AV_STEP, N_KEPT, visible_samples
+from galprote.model.grids import AV_STEP, EDGES, N_KEPT, visible_samples
 from galprote.model.kinematics import MAX_DISPERSION, MAX_VELOCITY, KinematicTemplates
 from galprote.model.refinement import KMS_SCALE, Answer, Observation, Refinement, RefinementConfig
 
@@ -35,11 +35,11 @@ class ModelConfig(BaseModel):
 
     n_metallicity: int = 12
     n_age: int = 53
-    kernels: tuple[int, ...] = (11, 21, 31, 61)
+    kernels: tuple[int, ...] = Field(default=(11, 21, 31, 61), min_length=1)
     channels: int = Field(default=8, ge=1)
-    pool: int = 4
-    heads: int = 3
-    feedforward: int = 438
+    pool: int = Field(default=4, ge=1)
+    heads: int = Field(default=3, ge=1)
+    feedforward: int = Field(default=438, ge=1)
     projection_rank: int | None = Field(default=128, ge=1)
     clip: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Grid weights under this share of the largest are set to zero (section 3.4.3)."""
@@ -59,14 +59,20 @@ class ModelConfig(BaseModel):
     def _divides(self) -> "ModelConfig":
         if N_KEPT % self.pool or (N_KEPT // self.pool) % self.heads:
             raise ValueError(f"pool and heads must divide {N_KEPT} samples, one after the other")
-        if any(first >= last for first, last in (*self.masks, *((self.window,) if self.window else ()))):
-            raise ValueError("window and masks must be [first, last] in Angstrom, ascending")
+        for first, last in (*self.masks, *((self.window,) if self.window else ())):
+            if not EDGES[0] - 1 <= first < last <= EDGES[-1] + 1:
+                raise ValueError(
+                    f"[{first:g}, {last:g}]: window and masks must be [first, last] in Angstrom, ascending, within "
+                    f"{EDGES[0]:.0f} to {EDGES[-1]:.0f}"
+                )
         if self.visible.sum() < N_KEPT // 4:
             raise ValueError(
                 f"window and masks leave {self.visible.sum()} of {N_KEPT} samples; at least a quarter is needed"
             )
-        if any(kernel % 2 == 0 for kernel in self.kernels):
-            raise ValueError("kernels must be odd, so that the convolution keeps the spectrum's length")
+        if any(kernel % 2 == 0 or kernel < 1 for kernel in self.kernels):
+            raise ValueError("kernels must be odd and positive, so that the convolution keeps the spectrum's length")
+        if self.refinement is not None and self.av_readout == "argmax":
+            raise ValueError("av_readout: argmax is for the plain network; stages need a continuous A_V: mean")
         return self
 
     @property

@@ -71,7 +71,7 @@ class FittedBlock:
     log_age, metallicity, av, dispersion, velocity : (k,) float32
     grid : (k, n_metallicity, n_age) float32 or None
     model : (k, 948) float32
-        Model spectra, median of the kept samples one.
+        Model spectra, median of what the network would see of them one.
     continuum : (m, k) float32 or None
         Model on the native channels, in the cube's unit and behind the foreground dust.
     boundary : (k,) uint16
@@ -188,7 +188,7 @@ def native_continuum(
 @lru_cache(maxsize=2)
 def _reconstruction(predictor: Predictor) -> Reconstruction:
     """Made when it is first wanted: most surveys do without."""
-    return Reconstruction(predictor.checkpoint.decoder)
+    return Reconstruction(predictor.checkpoint.decoder, predictor.model.config.visible)
 
 
 def residual_statistics(batch: SpectraBatch, model: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,12 +8,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from galprote.model.artefacts import SKY_LINES
 from galprote.model.decoder import Decoder
 from galprote.model.gaps import fill_gaps
 from galprote.model.grids import KEPT, N_WAVELENGTH, WAVELENGTH
-
-#: Bright night-sky lines with residuals in MUSE cubes, observed air wavelengths in Angstrom.
-SKY_LINES: Final = (5577.34, 5889.95, 5895.92, 6300.30, 6363.78, 6863.96, 6923.22, 6948.94, 6978.26)
 
 #: Half-width around a sky line within which residuals of either sign are replaced, Angstrom.
 SKY_HALF_WIDTH: Final = 6.0

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from galprote.model.artefacts import NOTCH
 from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.extinction import extinction_curve
 from galprote.model.grids import STEP, kept_samples
@@ -54,8 +55,6 @@ SKY_LINES: Final = (
 #: Residuals of the sky subtraction at a line, in units of the noise there.
 SKY_RESIDUAL: Final = 2.5
 
-#: Observed wavelengths lost to the adaptive optics' sodium laser, Angstrom.
-AO_NOTCH: Final = (5806.25, 5963.75)
 
 #: Spaxels that are computed together: their arrays stay in a CPU's cache.
 _PIECE: Final = 128
@@ -152,7 +151,7 @@ class MockSpectra:
         # What the brightest spaxel's noise leaves over when the sky's is taken away grows with the flux.
         self._gain = ((config.peak_flux / config.peak_snr) ** 2 - config.sky_noise**2) / config.peak_flux
         self._measured = kept_samples(self.wavelength / (1 + config.redshift))
-        self._lost = (self.wavelength >= AO_NOTCH[0]) & (self.wavelength <= AO_NOTCH[1]) & config.ao_notch
+        self._lost = (self.wavelength >= NOTCH[0]) & (self.wavelength <= NOTCH[1]) & config.ao_notch
 
     def row(self, y: int) -> RowSpectra:
         """Make one row of the cube.

@@ -165,7 +165,7 @@ def preprocess(
     kept, scale, replaced = kept[positive], scale[positive], replaced[positive]
     count = np.zeros(n, dtype=np.int16)
     count[fitted] = replaced[:, KEPT].sum(axis=1)
-    status[count > 0.05 * KEPT.sum()] |= np.uint16(Status.LINES_REPLACED)
+    status[count > 0.05 * visible.sum()] |= np.uint16(Status.LINES_REPLACED)
     full["flux"][fitted] = scale[:, 0]
     rebinned = rest[chosen][positive]
     used = ~np.isnan(rebinned) & ~replaced & visible

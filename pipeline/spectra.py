@@ -79,8 +79,8 @@ def fit_spectra(
     Raises
     ------
     ValueError
-        If shapes do not match, wavelengths do not increase, a choice makes no sense, or the model's window (4748-7102 A
-        in the rest frame) is not covered.
+        If shapes do not match, wavelengths do not increase, a choice makes no sense, or the window of the weights (the
+        shipped ones': 4748-7102 A in the rest frame) is not covered.
 
     Examples
     --------

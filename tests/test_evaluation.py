@@ -18,9 +18,10 @@ from galprote.model.decoder import Decoder
 from galprote.model.errors import ConfigError, LibraryError
 from galprote.model.evaluation import NO_LIBRARY, SUITES, evaluate_suites, results_dict
 from galprote.model.grids import AGES_GYR, AV_CLASSES, KEPT, METALLICITIES
+from galprote.model.other_library import transfer, within
 from galprote.model.predictor import Predictions, Predictor
 from galprote.model.statistics import QUANTITIES, SuiteResult, error_summary, rms_ratio
-from galprote.model.suites import TILT, tilted, transfer, within
+from galprote.model.suites import TILT, tilted
 from galprote.model.synthesis import NoiseConfig, Synthesizer, SyntheticSpectra
 from galprote.model.templates import TemplateLibrary
 from galprote.workflows.cli import main
@@ -133,7 +134,8 @@ def test_a_perfect_answer_has_no_errors(
     suite: str, predictor: Predictor, other_library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench_module, "predict", oracle)
-    result = evaluate_suites(predictor, suite, library=other_library, limit=LIMIT)[suite]
+    library = other_library if suite == "library" else None
+    result = evaluate_suites(predictor, suite, library=library, limit=LIMIT)[suite]
     assert result.cases
     for case in result.cases.values():
         for name in QUANTITIES:
@@ -397,6 +399,10 @@ def test_the_command_writes_tables_json_and_figures(
         (["--suite", "everything"], "--suite everything: unknown; expected one of all, paper, survey"),
         (["--suite", "library"], "--suite library: needs a library"),
         (["--suite", "library", "--library", "/nowhere.npz"], "/nowhere.npz: no such template library"),
+        (["--suite", "all", "--library", "/nowhere.npz"], "/nowhere.npz: no such template library"),
+        (["--suite", "paper", "--library", "/nowhere.npz"], "not used by --suite paper"),
+        (["--suite", "paper", "--json", "."], "is a folder"),
+        (["--suite", "paper", "--plots", __file__], "is a file"),
         (["--suite", "paper", "--json", "/no/such/folder/x.json"], "no such folder"),
     ],
 )

@@ -1,6 +1,7 @@
 """Training: the loss, resuming, reproducibility, and that it learns."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,9 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(path).model.state_dict()
 
 
-@pytest.mark.parametrize("changes", [{}, {"model": REFINED, "stream": StreamConfig(), "block_steps": 3}])
+@pytest.mark.parametrize(
+    "changes", [{}, *({"model": REFINED, "stream": StreamConfig(), "block_steps": steps} for steps in (1, 2, 3))]
+)
 def test_resumed_equals_uninterrupted(library: Path, tmp_path: Path, changes: dict[str, object]) -> None:
     whole = Trainer(config(library, tmp_path / "whole", **changes)).run()
     stopped = Trainer(config(library, tmp_path / "stopped", **changes))
@@ -81,8 +84,21 @@ def test_resumed_equals_uninterrupted(library: Path, tmp_path: Path, changes: di
 
 def test_a_state_of_another_configuration_is_refused(library: Path, tmp_path: Path) -> None:
     Trainer(config(library, tmp_path, steps=2)).run()
-    with pytest.raises(ConfigError, match="another training configuration"):
-        Trainer(config(library, tmp_path, steps=2, seed=9)).run()
+    with pytest.raises(ConfigError, match=r"another training configuration; changed: seed, loss\."):
+        Trainer(config(library, tmp_path, steps=2, seed=9, loss=LossConfig(ranked=1.0))).run()
+
+
+def test_a_moved_library_is_the_same_and_another_one_is_not(library: Path, tmp_path: Path) -> None:
+    Trainer(config(library, tmp_path, steps=2)).run()
+    moved = tmp_path / "moved.npz"
+    moved.write_bytes(library.read_bytes())
+    again = Trainer(config(moved, tmp_path, steps=2))
+    again.load_state()
+    assert again.step == 2
+    arrays = dict(np.load(library))
+    np.savez(moved, **(arrays | {"flux": 1.5 * arrays["flux"]}))
+    with pytest.raises(ConfigError, match="changed: library"):
+        Trainer(config(moved, tmp_path, steps=2)).load_state()
 
 
 def test_the_log_has_a_line_for_every_validation_also_after_an_interruption(library: Path, tmp_path: Path) -> None:
@@ -106,6 +122,29 @@ def test_tensorboard_is_missed_before_anything_is_computed(library: Path, tmp_pa
         patch.setattr("galprote.model.training_log.find_spec", lambda name: None)
         with pytest.raises(ConfigError, match="pip install tensorboard"):
             Trainer(config(library, tmp_path, tensorboard=True))
+
+
+def test_a_stalled_run_of_two_phases_stops_in_the_second_only(library: Path, tmp_path: Path) -> None:
+    changes = {"model": REFINED, "stream": StreamConfig(), "block_steps": 4, "steps": 12, "validate_every": 1}
+    trainer = Trainer(config(library, tmp_path, patience=2, learning_rate=1e-12, **changes))
+    for error in (0.1, 0.2, 0.2, 0.2):
+        trainer._watch(error)
+    assert not trainer._stalled()
+    trainer.run()
+    assert 4 + 2 <= trainer.step < 12  # nothing is learned, but the stages had their chance
+
+
+def test_hidden_samples_do_not_weaken_the_loss() -> None:
+    grid, av = torch.full((2, 12, 53), 1 / 636), torch.tensor([0.5, 1.0])
+    model, guess = GalProTE(SMALL), Prediction(torch.zeros(2, 636), torch.zeros(2, 16))
+    whole = truth(grid, av)
+    noise = torch.full((2, 876), 0.005)
+    hidden = noise.clone()
+    hidden[:, :500] = torch.inf
+    rule = LossConfig(noise_weight=0.7)
+    one, two = (loss_terms(model, guess, replace(whole, noise=values), AXES, rule)["av"] for values in (noise, hidden))
+    assert one > loss_terms(model, guess, whole, AXES, rule)["av"]
+    torch.testing.assert_close(one, two)
 
 
 def test_training_learns(library: Path, tmp_path: Path) -> None:
@@ -287,6 +326,16 @@ def test_the_shipped_recipe_is_read_and_paths_are_relative_to_it() -> None:
         ({"stepps": 3}, r"stepps: Extra inputs"),
         ({"steps": -1}, r"steps: .*\(found -1\)"),
         ({"model": {"pool": 7}}, "model"),
+        ({"model": {"pool": 0}}, r"model.pool: .*greater than or equal to 1 \(found 0\)"),
+        ({"model": {"kernels": [11, -3]}}, "kernels must be odd and positive"),
+        ({"model": {"window": [0, 5600]}}, r"model: .*\[0, 5600\]: window and masks must be .* within 4748 to 7102"),
+        ({"model": {"av_max": 0.5}}, "the paper's spectra reach 1.5 mag"),
+        ({"model": {"refinement": {}, "av_readout": "argmax"}}, "av_readout: argmax is for the plain network"),
+        ({"stream": {"paper": 0.9, "quiet": 0.3}, "model": {"av_max": 3.0}}, r"paper \+ quiet = 1.2"),
+        ({"stream": {"artefacts": {"snr": [0, 200]}}, "model": {"av_max": 3.0}}, r"stream.artefacts.snr: .*logarithm"),
+        ({"stream": {"histories": {"start": [14, 1]}}, "model": {"av_max": 3.0}}, r"expected \[lowest, highest\]"),
+        ({"noise": {"levels": []}}, "noise.levels"),
+        ({"seed": 20_250_302}, "seed: .*less than 10000000"),
     ],
 )
 def test_mistakes_in_a_recipe_are_told(change: dict[str, object], message: str, tmp_path: Path) -> None:

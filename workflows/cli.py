@@ -205,6 +205,8 @@ def train(
         config, library=library, output=output, without=without or (), start_from=start_from
     )
     trainer = Trainer(settings, resolve_device(device))
+    if trainer.new_weights:
+        _say(f"Not in {settings.start_from}, or of another shape, and so begun anew: {', '.join(trainer.new_weights)}")
 
     def report(progress: Progress) -> None:
         shown = ("log_age_rms", "metallicity_rms", "av_rms")
@@ -244,6 +246,10 @@ def evaluate(
 
     if json_file is not None and not json_file.parent.is_dir():
         raise ConfigError(f"--json {json_file}: {json_file.parent}: no such folder")
+    if json_file is not None and json_file.is_dir():
+        raise ConfigError(f"--json {json_file}: is a folder; name a file")
+    if plots is not None and plots.exists() and not plots.is_dir():
+        raise ConfigError(f"--plots {plots}: is a file; name a folder")
     predictor = Predictor(load_checkpoint(checkpoint), resolve_device(device))
     results = evaluate_suites(
         predictor,

@@ -31,7 +31,7 @@ class PlannedGalaxy:
 
 
 def plan_survey(survey: SurveyConfig) -> list[PlannedGalaxy]:
-    """Say what a run would do; reads headers, computes nothing, needs neither weights nor the cubes."""
+    """Say what a run would do; reads headers, of cubes and weights, and computes nothing."""
     return [_plan_galaxy(survey, galaxy) for galaxy in survey.galaxies]
 
 

@@ -9,13 +9,12 @@ import bottleneck as bn
 import numpy as np
 from numpy.typing import NDArray
 
+from galprote.model.artefacts import NOTCH
 from galprote.pipeline.readers.axis import ChannelRange
 from galprote.pipeline.readers.noise import der_snr_variance
 from galprote.pipeline.readers.opening import CubeFile, mask_flagged
 from galprote.pipeline.readers.parts import CubeParts
 
-#: Wavelengths that MUSE leaves out when adaptive optics use the sodium lasers (observed, Angstrom).
-AO_NOTCH: Final = (5806.25, 5963.75)
 #: Memory for one slab of flux and variance, bytes.
 SLAB_BYTES: Final = 128 << 20
 #: Spectra from which the S/N of each channel is taken: enough for a median to 2 %, in 60 MB for a MUSE cube.
@@ -181,8 +180,8 @@ def bands(wavelength: NDArray[np.float64], flagged: NDArray[np.bool_]) -> tuple[
 
 def _is_notch(first: float, last: float) -> bool:
     """Tell the notch by its overlap: its ends differ by tens of Angstrom between the instrument's modes."""
-    overlap = min(last, AO_NOTCH[1]) - max(first, AO_NOTCH[0])
-    return overlap > 0.5 * (AO_NOTCH[1] - AO_NOTCH[0]) and overlap > 0.5 * (last - first)
+    overlap = min(last, NOTCH[1]) - max(first, NOTCH[0])
+    return overlap > 0.5 * (NOTCH[1] - NOTCH[0]) and overlap > 0.5 * (last - first)
 
 
 def _row_blocks(shape: tuple[int, int, int], sample: int | None) -> list[slice]:
