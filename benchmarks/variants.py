@@ -34,7 +34,7 @@ MEASURED: Final = ("paper", "survey", "dispersion", "velocity", "artefacts")
 #: Stages of the trainings that are compared: smaller than the shipped ones, so that there can be many.
 SMALL: Final[dict[str, Any]] = {"stages": 3, "hidden": 256, "memory": 128}
 STEPS: Final = {"curve": 250, "ingredients": 200, "design": 200, "plain": 200}
-SPECTRA: Final = 1536
+SPECTRA: Final = 1024
 
 Change = dict[str, dict[str, Any]]
 """Of the recipe's sections `refinement`, `stream`, `loss`, `model`."""

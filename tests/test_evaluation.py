@@ -18,12 +18,15 @@ from galprote.model.decoder import Decoder
 from galprote.model.errors import ConfigError, LibraryError
 from galprote.model.evaluation import NO_LIBRARY, SUITES, evaluate_suites, results_dict
 from galprote.model.grids import AGES_GYR, AV_CLASSES, KEPT, METALLICITIES
+from galprote.model.libraries import library_sha256, read_library
+from galprote.model.line_spread import LineSpread
+from galprote.model.other_library import other_library as other_library_of
 from galprote.model.other_library import transfer, within
 from galprote.model.predictor import Predictions, Predictor
 from galprote.model.statistics import QUANTITIES, SuiteResult, error_summary, rms_ratio
 from galprote.model.suites import TILT, tilted
 from galprote.model.synthesis import NoiseConfig, Synthesizer, SyntheticSpectra
-from galprote.model.templates import TemplateLibrary
+from galprote.model.templates import TemplateLibrary, verified_decoder
 from galprote.workflows.cli import main
 from galprote.workflows.evaluation_figures import write_figures
 from galprote.workflows.reporting import evaluation_tables
@@ -257,6 +260,19 @@ def test_only_what_the_checkpoint_knows_is_tested() -> None:
     assert part.flux.shape == (2, 2, 4)
     with pytest.raises(LibraryError, match=r"test: metallicities 0 to 1, of which 1 within the checkpoint's -2.27"):
         within(library_of([0.1, 1.0], [0.0, 1.0]), synthetic_decoder())
+
+
+def test_another_library_is_brought_to_the_checkpoints_resolution(predictor: Predictor, other_library: Path) -> None:
+    law = LineSpread(fwhm=6.0)
+    training = {"library_sha256": library_sha256(other_library), "config": {"line_spread": law.model_dump(mode="json")}}
+    known = replace(predictor.checkpoint, metadata={"training": training})
+    found = other_library_of(other_library, known)
+    assert "trained on other itself" in found.remarks[0]
+    wanted = verified_decoder(within(read_library(other_library), known.decoder), law)
+    torch.testing.assert_close(found.decoder.templates(), wanted.templates())
+    untold = other_library_of(other_library, predictor.checkpoint)
+    assert any("MUSE's is taken" in remark for remark in untold.remarks)
+    assert (untold.decoder.templates() - wanted.templates()).abs().max() > 1e-3
 
 
 def test_another_library_is_asked_for_by_name_and_left_out_otherwise(predictor: Predictor) -> None:

@@ -1,12 +1,20 @@
 """What only a machine with an NVIDIA GPU can show."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from galprote.model.checkpoint import load_checkpoint
-from galprote.model.decoder import Decoder
+from galprote.model.decoder import FINE_EDGES, Decoder
+from galprote.model.errors import ConfigError
 from galprote.model.predictor import Predictor
+from galprote.model.refinement import RefinementConfig
+from galprote.model.stream import StreamConfig
 from galprote.model.synthesis import NoiseConfig, Synthesizer
+from galprote.model.training import Trainer
+from galprote.model.training_config import LibraryConfig, TrainingConfig
+from galprote.model.transformer import ModelConfig
 
 pytestmark = pytest.mark.gpu
 
@@ -23,6 +31,43 @@ def test_gpu_and_cpu_agree() -> None:
     assert np.abs(on_cpu.av - on_gpu.av).max() < 1e-3
     assert np.abs(on_cpu.velocity - on_gpu.velocity).max() < 0.1
     assert np.median(np.abs(on_cpu.grid - on_gpu.grid).sum((1, 2))) < 1e-4
+
+
+def test_training_on_the_gpu_stops_and_goes_on(tmp_path: Path) -> None:
+    known = decoder()
+    fine = np.arange(4600.0, 7260.0, 0.9)
+    centres = (FINE_EDGES[1:] + FINE_EDGES[:-1]) / 2
+    templates = (known.coefficients @ known.components).double().numpy()
+    wide = np.stack([np.interp(fine, centres, row) for row in templates]).reshape(*known.shape, -1)
+    library = tmp_path / "library.npz"
+    np.savez(library, flux=wide, wave=fine, age=known.ages_gyr, metallicity=known.metallicities)
+    refinement = RefinementConfig(stages=2, components=16, hidden=32, memory=8)
+    config = TrainingConfig(
+        library=LibraryConfig(path=library),
+        output=tmp_path / "run",
+        model=ModelConfig(channels=2, projection_rank=8, av_max=3.0, refinement=refinement),
+        stream=StreamConfig(),
+        steps=6,
+        block_steps=2,
+        batch=256,
+        validate_every=3,
+        validation_spectra=256,
+    )
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        Trainer(config, "cuda").run(stop)
+    with pytest.raises(ConfigError, match=r"device \(cuda, now cpu\)"):
+        Trainer(config, "cpu").load_state()
+    again = Trainer(config, "cuda")
+    checkpoint = load_checkpoint(again.run())
+    assert again.step == 6
+    assert checkpoint.metadata["metrics"]["validation"]["log_age_rms"] > 0
 
 
 def test_spectra_are_made_on_the_gpu() -> None:

@@ -9,9 +9,12 @@ from pydantic import ValidationError
 
 from galprote.model.checkpoint import checkpoint_config, load_checkpoint
 from galprote.model.errors import CheckpointError
+from galprote.model.evaluation import evaluate_suites
 from galprote.model.grids import EDGES, KEPT, WAVELENGTH, covered, visible_samples
-from galprote.model.synthesis import NoiseConfig, Synthesizer, seen_through
-from galprote.model.transformer import ModelConfig
+from galprote.model.predictor import Predictor
+from galprote.model.reconstruction import Reconstruction
+from galprote.model.synthesis import NoiseConfig, Synthesizer, SyntheticSpectra, seen_through
+from galprote.model.transformer import Fit, ModelConfig
 from galprote.pipeline import fit_spectra
 from galprote.pipeline.config import read_survey
 from galprote.workflows.planning import plan_survey
@@ -85,6 +88,35 @@ def test_what_is_hidden_does_not_matter_to_a_fit_and_need_not_be_there(checkpoin
     assert (cut.status == whole.status).all()
     with pytest.raises(ValueError, match="covers"):
         fit_spectra(wavelength[inside], flux[:, inside], variance[:, inside], redshift=z)
+
+
+@pytest.mark.parametrize("av", [0.0, 1.5])
+def test_the_model_spectrum_has_the_scale_of_what_the_network_saw(av: float, checkpoint: Path) -> None:
+    predictor = Predictor(load_checkpoint(checkpoint), batch=32)
+    decoder, visible = predictor.checkpoint.decoder, visible_samples(WINDOW, MASKS)
+    grid = torch.eye(636)[::20].reshape(-1, 12, 53)
+    n = len(grid)
+    clean = Synthesizer(decoder, NoiseConfig(), 1).clean(grid, torch.full((n,), av))
+    zero = torch.zeros(n)
+    noise = torch.full((n, int(KEPT.sum())), 0.01)
+    batch = SyntheticSpectra(clean[:, KEPT], clean, grid, zero + av, zero, zero, noise, zero)
+    seen = seen_through(batch, visible)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor.model, "populations", lambda _: Fit(grid, zero + av, zero, zero))
+        found = predictor(seen.spectra.numpy(), seen.noise.numpy())
+    used = visible[KEPT]
+    off = found.model[:, KEPT][:, used] / seen.spectra.numpy()[:, used] - 1
+    assert np.abs(np.median(off, axis=1)).max() < 5e-4  # the expansion in velocity misses some samples
+    fine = Reconstruction(decoder, visible)(found.grid, found.av, found.dispersion, found.velocity)
+    whole = Reconstruction(decoder)(found.grid, found.av, found.dispersion, found.velocity)
+    ratio = (fine / whole)[:, 100]
+    np.testing.assert_allclose(ratio, (found.model / clean.numpy())[:, 400], rtol=2e-3)
+    assert np.abs(ratio - 1).max() > 2e-3  # or the window would not have mattered
+
+
+def test_a_windowed_checkpoint_is_evaluated(checkpoint: Path) -> None:
+    result = evaluate_suites(Predictor(load_checkpoint(checkpoint), batch=64), "dispersion", limit=64)["dispersion"]
+    assert all(np.isfinite(case["log_age"]["rms"]) for case in result.cases.values())
 
 
 def test_a_cube_that_holds_the_window_is_mapped(checkpoint: Path, tmp_path: Path) -> None:
