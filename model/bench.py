@@ -21,7 +21,7 @@ from galprote.model.kinematics import KinematicTemplates
 from galprote.model.other_library import OtherLibrary
 from galprote.model.populations import grid_means
 from galprote.model.predictor import Predictions, Predictor
-from galprote.model.statistics import Comparison, joined_comparisons
+from galprote.model.statistics import Comparison, joined_comparisons, residual_counts
 from galprote.model.stream import INGREDIENTS, StreamConfig, TrainingStream
 from galprote.model.synthesis import NoiseConfig, SyntheticSpectra, seen_through
 
@@ -124,6 +124,7 @@ def compare(predictor: Predictor, batch: SyntheticSpectra, decoder: Decoder, cal
         np.mean(residual**2, axis=1),
         np.mean((batch.clean.numpy() - model)[:, KEPT] ** 2, axis=1),
         residual.mean(axis=1),
+        residual_counts(residual),
     )
 
 

@@ -15,7 +15,7 @@ from galprote.model.decoder import Decoder
 from galprote.model.grids import KEPT
 from galprote.model.populations import grid_means
 from galprote.model.rivals import Nnls, Ppxf, Rival
-from galprote.model.statistics import QUANTITIES, Comparison, SuiteResult, rms_ratio
+from galprote.model.statistics import QUANTITIES, Comparison, SuiteResult, residual_counts, rms_ratio
 from galprote.model.synthesis import NoiseConfig, Synthesizer, SyntheticSpectra
 
 FITS_SNR: Final = (20, 35, 60, 100)
@@ -74,7 +74,7 @@ def _compare_at(
         comparison, seconds = fitted(fit, spectra, number, bench.decoder)
         result.add(f"{name}_{rival}", comparison)["seconds_per_spectrum"] = seconds
         for quantity in QUANTITIES:
-            table[quantity] |= ratio_entry(rival, network.first(number).error(quantity), comparison.error(quantity))
+            table[quantity] |= ratio_entry(rival, network.error(quantity)[:number], comparison.error(quantity))
 
 
 def ratio_entry(rival: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> dict[str, Any]:
@@ -100,6 +100,7 @@ def fitted(fit: Rival, spectra: SyntheticSpectra, number: int, decoder: Decoder)
         np.mean(residual**2, axis=1),
         np.mean(clean**2, axis=1),
         residual.mean(axis=1),
+        residual_counts(residual),
     )
     return comparison, seconds
 

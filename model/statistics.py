@@ -38,6 +38,8 @@ class Comparison:
         The same against the spectrum before anything was done to it.
     residual : (n,) float64
         Mean difference of the spectrum as seen and the fitted one.
+    counts : (120,) int64
+        Of the differences in all single samples, between `RESIDUAL_EDGES`.
     """
 
     truth: dict[str, NDArray[np.float64]]
@@ -45,6 +47,7 @@ class Comparison:
     mse: NDArray[np.float64]
     clean_mse: NDArray[np.float64]
     residual: NDArray[np.float64]
+    counts: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.mse)
@@ -53,25 +56,60 @@ class Comparison:
         """Found minus true, (n,)."""
         return self.found[name] - self.truth[name]
 
-    def first(self, n: int) -> "Comparison":
-        """The first `n` spectra alone."""
-        return Comparison(
-            {name: values[:n] for name, values in self.truth.items()},
-            {name: values[:n] for name, values in self.found.items()},
-            self.mse[:n],
-            self.clean_mse[:n],
-            self.residual[:n],
-        )
-
 
 def joined_comparisons(parts: Iterable[Comparison]) -> Comparison:
     """One comparison of several."""
     parts = list(parts)
+    mse, clean_mse, residual = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("mse", "clean_mse", "residual")
+    )
     return Comparison(
         {name: np.concatenate([part.truth[name] for part in parts]) for name in parts[0].truth},
         {name: np.concatenate([part.found[name] for part in parts]) for name in parts[0].found},
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("mse", "clean_mse", "residual")),
+        mse,
+        clean_mse,
+        residual,
+        np.sum([part.counts for part in parts], axis=0),
     )
+
+
+#: Bins of single samples' residuals: edges, of spectra with a median of one; what is beyond counts in the end bins.
+RESIDUAL_EDGES: Final[NDArray[np.float64]] = np.linspace(-0.3, 0.3, 121)
+
+
+def residual_counts(residual: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many single samples of residuals (n, 876) lie between `RESIDUAL_EDGES`: (120,)."""
+    inside = np.clip(residual, RESIDUAL_EDGES[0], np.nextafter(RESIDUAL_EDGES[-1], 0.0))
+    return np.histogram(inside, RESIDUAL_EDGES)[0]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One spectrum with its fit.
+
+    Attributes
+    ----------
+    label : str
+    seen : (876,) float32
+        As the network saw it, median one.
+    model : (948,) float32
+        As it was fitted.
+    true_grid, found_grid : (n_metallicity, n_age) float32
+    log_ages, metallicities : (n_age,), (n_metallicity,) float64
+        Axes of the grids.
+    truth, found : dict of float
+        By the names of `QUANTITIES`.
+    """
+
+    label: str
+    seen: NDArray[np.float32]
+    model: NDArray[np.float32]
+    true_grid: NDArray[np.float32]
+    found_grid: NDArray[np.float32]
+    log_ages: NDArray[np.float64]
+    metallicities: NDArray[np.float64]
+    truth: dict[str, float]
+    found: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -86,11 +124,14 @@ class SuiteResult:
         The spectra behind the cases, for figures.
     remarks : list of str
         What the reader has to know: above all why something was left out.
+    examples : list of Example
+        Single spectra, for figures.
     """
 
     cases: dict[str, dict[str, Any]] = field(default_factory=dict)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
 
     def add(
         self, case: str, comparison: Comparison, *, kinematics: bool = False, against: str | None = None

@@ -23,10 +23,12 @@ from galprote.model.bench import (
     clean_config,
     observed,
     parameters,
+    predict,
 )
 from galprote.model.grids import AV_CLASSES, KEPT, WAVELENGTH
 from galprote.model.other_library import transfer
-from galprote.model.statistics import Comparison, SuiteResult
+from galprote.model.populations import grid_means
+from galprote.model.statistics import QUANTITIES, Comparison, Example, SuiteResult
 from galprote.model.stream import StreamConfig, TrainingStream
 from galprote.model.synthesis import PAPER_MIX, NoiseConfig, Synthesizer, SyntheticSpectra
 
@@ -66,19 +68,50 @@ def paper_suite(bench: Bench) -> SuiteResult:
     ):
         number = bench.number(wanted)
         spectra = first_batches(Synthesizer(bench.decoder, noise, seed).paper_set(), number)
-        comparison = bench.compare(spectra).first(number)
+        comparison = bench.compare(spectra)
         result.add(name, comparison).update(spectral_errors(comparison))
+    result.examples.extend(paper_examples(bench))
     return result
 
 
 def first_batches(batches: Iterator[SyntheticSpectra], number: int) -> Iterator[SyntheticSpectra]:
-    """As many batches as it takes to have so many spectra, or all there are."""
-    seen = 0
+    """The first so many spectra, or all there are."""
     for batch in batches:
-        yield batch
-        seen += len(batch)
-        if seen >= number:
+        yield first_spectra(batch, number)
+        number -= len(batch)
+        if number <= 0:
             return
+
+
+def first_spectra(batch: SyntheticSpectra, number: int) -> SyntheticSpectra:
+    """At most so many spectra of a batch."""
+    return SyntheticSpectra(**{name: values[:number] for name, values in vars(batch).items()})
+
+
+def paper_examples(bench: Bench) -> list[Example]:
+    """One spectrum of each noise level (the paper's figures 5 to 7): the first three of the set."""
+    noise = NoiseConfig()
+    batch = next(Synthesizer(bench.decoder, noise, TEST_SEED).paper_set())
+    batch = first_spectra(batch, len(noise.levels))  # levels take turns
+    answer = predict(bench.predictor, batch, 0.0)
+    truth, found = (
+        (*grid_means(grid, bench.decoder.log_ages, bench.decoder.metallicities), av)
+        for grid, av in ((batch.grid.numpy(), batch.av.numpy()), (answer.grid, answer.av))
+    )
+    return [
+        Example(
+            f"{level:.0%} noise",
+            batch.spectra[k].numpy(),
+            answer.model[k],
+            batch.grid[k].numpy(),
+            answer.grid[k],
+            bench.decoder.log_ages,
+            bench.decoder.metallicities,
+            {name: float(values[k]) for name, values in zip(QUANTITIES, truth, strict=True)},
+            {name: float(values[k]) for name, values in zip(QUANTITIES, found, strict=True)},
+        )
+        for k, level in enumerate(noise.levels)
+    ]
 
 
 def spectral_errors(comparison: Comparison) -> dict[str, dict[str, float]]:

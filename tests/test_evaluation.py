@@ -23,7 +23,7 @@ from galprote.model.line_spread import LineSpread
 from galprote.model.other_library import other_library as other_library_of
 from galprote.model.other_library import transfer, within
 from galprote.model.predictor import Predictions, Predictor
-from galprote.model.statistics import QUANTITIES, SuiteResult, error_summary, rms_ratio
+from galprote.model.statistics import QUANTITIES, SuiteResult, error_summary, residual_counts, rms_ratio
 from galprote.model.suites import TILT, tilted
 from galprote.model.synthesis import NoiseConfig, Synthesizer, SyntheticSpectra
 from galprote.model.templates import TemplateLibrary, verified_decoder
@@ -344,7 +344,7 @@ def test_the_fits_are_told_apart_and_compared_on_the_same_spectra(few_fits: Suit
             np.testing.assert_allclose(network.truth[name], nnls.truth[name])
             np.testing.assert_allclose(network.truth[name], found["snr_35_network"].truth[name])
             ratio = few_fits.cases[f"snr_{snr}_network"][name]["rms_over_ppxf"]["ratio"]
-            errors = network.first(3).error(name), ppxf.error(name)
+            errors = network.error(name)[:3], ppxf.error(name)
             assert ratio == pytest.approx(np.sqrt(np.mean(errors[0] ** 2) / np.mean(errors[1] ** 2)))
 
 
@@ -380,12 +380,28 @@ def test_figures_are_made_and_the_same_every_time(
 ) -> None:
     everything = {**results, "fits": few_fits}
     paths = write_figures(everything, tmp_path / "one")
-    assert [path.name for path in paths] == [f"{name}.png" for name in everything]
+    names = [f"{name}.png" for name in everything]
+    assert [path.name for path in paths] == ["paper.png", "paper-examples.png", *names[1:]]
     for path in paths:
         assert path.read_bytes()[:4] == b"\x89PNG"
     (again,) = write_figures({"survey": results["survey"]}, tmp_path / "two")
     assert again.read_bytes() == (tmp_path / "one" / "survey.png").read_bytes()
     assert write_figures({"library": SuiteResult(remarks=[NO_LIBRARY])}, tmp_path / "two") == []
+
+
+def test_examples_and_residuals_belong_to_the_spectra(results: dict[str, SuiteResult]) -> None:
+    comparison = results["paper"].comparisons["blind"]
+    assert comparison.counts.sum() == len(comparison) * KEPT.sum()
+    counts = residual_counts(np.array([[-9.0, -0.3, 0.001, 0.3, 9.0]]))
+    assert {int(k): int(counts[k]) for k in counts.nonzero()[0]} == {0: 2, 60: 1, 119: 2}
+    examples = results["paper"].examples
+    assert [example.label for example in examples] == ["0% noise", "2% noise", "4% noise"]
+    noise = [float(np.median(np.abs(np.diff(example.seen)))) for example in examples]
+    assert noise[0] < noise[1] < noise[2]
+    for example in examples:
+        assert example.truth["av"] in np.round(AV_CLASSES, 1).astype(np.float32)
+        mean = example.true_grid.sum(axis=0) @ example.log_ages
+        assert example.truth["log_age"] == pytest.approx(mean, abs=1e-3)
 
 
 def test_results_are_plain_data(results: dict[str, SuiteResult], predictor: Predictor) -> None:

@@ -16,7 +16,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from galprote.model.statistics import QUANTITIES, Comparison, SuiteResult
+from galprote.model.statistics import QUANTITIES, RESIDUAL_EDGES, Comparison, SuiteResult
+from galprote.workflows.example_figures import examples_figure
 
 LABELS: Final = {"log_age": r"log$_{10}$ (age / yr)", "metallicity": "[M/H]", "av": r"$A_V$ (mag)"}
 SHORT: Final = {"log_age": "log age", "metallicity": "[M/H]", "av": r"$A_V$"}
@@ -35,7 +36,7 @@ OUTSIDE: Final = 0.2
 
 
 def write_figures(results: dict[str, SuiteResult], folder: Path) -> list[Path]:
-    """Write one PNG for each suite with results, named after it.
+    """Write one PNG for each suite with results, named after it, and one of its example spectra, if it has any.
 
     Parameters
     ----------
@@ -54,10 +55,12 @@ def write_figures(results: dict[str, SuiteResult], folder: Path) -> list[Path]:
         if not result.cases:
             continue
         with style.context("default"):
-            figure = FIGURES[name](result)
-            path = folder / f"{name}.png"
-            FigureCanvasAgg(figure).print_figure(path, dpi=DPI, metadata={"Software": None})
-        paths.append(path)
+            figures = {name: FIGURES[name](result)}
+            if result.examples:
+                figures[f"{name}-examples"] = examples_figure(result.examples)
+            for stem, figure in figures.items():
+                paths.append(folder / f"{stem}.png")
+                FigureCanvasAgg(figure).print_figure(paths[-1], dpi=DPI, metadata={"Software": None})
     return paths
 
 
@@ -67,20 +70,29 @@ def _canvas(rows: int, columns: int, title: str, size: tuple[float, float] = (4.
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-# --- (a) the paper's figures 8 to 11 ---
+# --- (a) the paper's figures 8 to 12 ---
 
 
 def paper_figure(result: SuiteResult) -> Figure:
-    """Histograms, confusion matrices, and errors against the spectral MSE."""
+    """Histograms, confusion matrices, errors against the spectral MSE, and the residuals of single samples."""
     comparison = result.comparisons["blind"]
-    figure, axes = _canvas(3, 3, f"The paper's protocol: {len(comparison):,} spectra")
-    for row, name in zip(axes, QUANTITIES, strict=True):
+    figure, axes = _canvas(4, 3, f"The paper's protocol: {len(comparison):,} spectra")
+    _residuals(axes[3, 0], comparison)
+    axes[3, 1].hist(100 * comparison.mse, bins=BINS, color="#bbbbbb")
+    axes[3, 1].set(xlabel="MSE (%)", ylabel="spectra")
+    axes[3, 2].set_axis_off()
+    for row, name in zip(axes[:3], QUANTITIES, strict=True):
         _histogram(row[0], comparison, name)
         image = _confusion(row[1], comparison, name)
         figure.colorbar(image, ax=row[1], label="share of the true bin")
         counts = _error_against_mse(row[2], comparison, name)
         figure.colorbar(counts, ax=row[2], label="spectra")
     return figure
+
+
+def _residuals(axes: Axes, comparison: Comparison) -> None:
+    axes.stairs(comparison.counts, 100 * RESIDUAL_EDGES, color=STYLES[0]["color"], fill=True)
+    axes.set(xlabel="seen minus fitted (% of the median; ends: beyond)", ylabel="samples", yscale="log")
 
 
 def _edges(comparison: Comparison, name: str) -> Any:
