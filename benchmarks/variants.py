@@ -149,13 +149,22 @@ def measured(config: TrainingConfig, blocks: Path | None, change: Change) -> dic
     checkpoint = load_checkpoint(trainer.run(resume=False))
     seconds = time.process_time() - began
     bench = Bench(Predictor(checkpoint), limit=SPECTRA)
-    suites = {name: SUITES[name](bench).cases for name in MEASURED}
+    suites = {name: {case: numbers(t) for case, t in SUITES[name](bench).cases.items()} for name in MEASURED}
     return {
         "gflop_per_spectrum": flops(checkpoint),
         "training_spectra": config.steps * config.batch,
         "training_seconds": seconds,
         "suites": suites,
     }
+
+
+def numbers(case: dict[str, Any]) -> dict[str, list[float]]:
+    """Mean error, scatter, rms, and the mean errors in the lowest and the highest fifth of the true values."""
+    table = {}
+    for name in QUANTITIES:
+        ends = [case[name]["fifths"][k]["mean"] for k in (0, -1)] if "fifths" in case[name] else []
+        table[name] = [round(value, 5) for value in (*(case[name][key] for key in ("mean", "sigma", "rms")), *ends)]
+    return table
 
 
 @app.command()
@@ -189,14 +198,14 @@ def train(
             result = measured(recipe(library, Path(folder), STEPS[study], change), blocks, change)
         saved["variants"][name] = result
         partial = output.with_suffix(".partial")
-        partial.write_text(json.dumps(saved, indent=1) + "\n")
+        partial.write_text(json.dumps(saved) + "\n")
         partial.replace(output)
         typer.echo(f"{name}: {triple(result['suites']['survey']['snr_35'])}")
 
 
-def triple(case: dict[str, Any]) -> str:
-    """RMS errors of log age, [M/H] and A_V."""
-    return " / ".join(f"{case[name]['rms']:.3f}" for name in QUANTITIES)
+def triple(case: dict[str, list[float]]) -> str:
+    """Root mean square errors of log age, [M/H] and A_V."""
+    return " / ".join(f"{case[name][2]:.3f}" for name in QUANTITIES)
 
 
 @app.command()
