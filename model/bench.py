@@ -27,7 +27,7 @@ from galprote.model.synthesis import NoiseConfig, SyntheticSpectra, seen_through
 
 #: Seed of the paper's test spectra; the others follow. No training uses any of them.
 TEST_SEED: Final = 20_250_301
-FLAGGED_SEED, POPULATION_SEED, OBSERVATION_SEED, FITS_SEED = (TEST_SEED + k for k in range(1, 5))
+FLAGGED_SEED, POPULATION_SEED, OBSERVATION_SEED, FITS_SEED = (TEST_SEED + k for k in (1, 2, 3, 4))
 
 #: Spectra in a case, and in one go.
 CASE: Final = 3000

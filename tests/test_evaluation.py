@@ -334,16 +334,18 @@ def test_nnls_finds_a_better_chi_square_than_the_truth() -> None:
 
 def test_the_fits_are_told_apart_and_compared_on_the_same_spectra(few_fits: SuiteResult) -> None:
     pytest.importorskip("ppxf")
-    assert list(few_fits.cases) == [f"snr_{snr}_{fit}" for snr in (35, 100) for fit in ("network", "nnls", "ppxf")]
-    assert [case["spectra"] for case in few_fits.cases.values()] == [6, 6, 3] * 2
+    names = ("network", "nnls", "ppxf")
+    kinds = [(kind, snr) for kind in ("paper", "survey") for snr in (35, 100)]
+    assert list(few_fits.cases) == [f"{kind}_snr_{snr}_{fit}" for kind, snr in kinds for fit in names]
+    assert [case["spectra"] for case in few_fits.cases.values()] == [6, 6, 3] * 4
     assert all(case["seconds_per_spectrum"] > 0 for case in few_fits.cases.values())
     found = few_fits.comparisons
-    for snr in (35, 100):
-        network, nnls, ppxf = (found[f"snr_{snr}_{fit}"] for fit in ("network", "nnls", "ppxf"))
+    for kind, snr in kinds:
+        network, nnls, ppxf = (found[f"{kind}_snr_{snr}_{fit}"] for fit in names)
         for name in QUANTITIES:
             np.testing.assert_allclose(network.truth[name], nnls.truth[name])
-            np.testing.assert_allclose(network.truth[name], found["snr_35_network"].truth[name])
-            ratio = few_fits.cases[f"snr_{snr}_network"][name]["rms_over_ppxf"]["ratio"]
+            np.testing.assert_allclose(network.truth[name], found[f"{kind}_snr_35_network"].truth[name])
+            ratio = few_fits.cases[f"{kind}_snr_{snr}_network"][name]["rms_over_ppxf"]["ratio"]
             errors = network.error(name)[:3], ppxf.error(name)
             assert ratio == pytest.approx(np.sqrt(np.mean(errors[0] ** 2) / np.mean(errors[1] ** 2)))
 
@@ -356,7 +358,7 @@ def test_without_ppxf_the_other_fits_go_on(predictor: Predictor, monkeypatch: py
     monkeypatch.setattr(fits, "FITS_SNR", (35,))
     monkeypatch.setattr(fits, "NNLS_SPECTRA", 2)
     result = evaluate_suites(predictor, "fits")["fits"]
-    assert list(result.cases) == ["snr_35_network", "snr_35_nnls"]
+    assert list(result.cases) == [f"{kind}_snr_35_{fit}" for kind in ("paper", "survey") for fit in ("network", "nnls")]
     assert "pip install" in result.remarks[0]
 
 

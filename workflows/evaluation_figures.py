@@ -226,21 +226,23 @@ def artefacts_figure(result: SuiteResult) -> Figure:
 
 def fits_figure(result: SuiteResult) -> Figure:
     """Root mean square errors of the network and the likelihood fits against the signal-to-noise ratio."""
-    fits = {name.split("_")[2]: None for name in result.cases}
-    ratios = sorted({int(name.split("_")[1]) for name in result.cases})
+    kinds = list(dict.fromkeys(name.split("_")[0] for name in result.cases))
+    fits = dict.fromkeys(name.split("_")[3] for name in result.cases)
+    ratios = sorted({int(name.split("_")[2]) for name in result.cases})
     titles = {"network": "network", "nnls": "NNLS", "ppxf": "pPXF"}
-    figure, axes = _canvas(1, 3, "The same spectra, the same templates, one core", (4.2, 4.0))
-    for panel, name in zip(axes[0], QUANTITIES, strict=True):
-        for fit, look in zip(fits, STYLES, strict=False):
-            cases = [result.cases[f"snr_{snr}_{fit}"] for snr in ratios]
-            seconds = np.mean([case["seconds_per_spectrum"] for case in cases])
-            label = f"{titles[fit]}: {1e3 * seconds:.3g} ms each, n = {cases[0]['spectra']}"
-            panel.plot(ratios, [case[name]["rms"] for case in cases], **look, label=label)
-        panel.set_yscale("log")
-        panel.yaxis.set_major_formatter(ScalarFormatter())
-        panel.yaxis.set_minor_formatter(ScalarFormatter())
-        panel.set(ylabel=f"rms error of {SHORT[name]}", xlabel="S/N per 2.48 Å")
-        _log_snr(panel, ratios)
+    figure, axes = _canvas(len(kinds), 3, "The same spectra, the same templates, one core", (4.2, 3.6))
+    for kind, row in zip(kinds, axes, strict=True):
+        for panel, name in zip(row, QUANTITIES, strict=True):
+            for fit, look in zip(fits, STYLES, strict=False):
+                cases = [result.cases[f"{kind}_snr_{snr}_{fit}"] for snr in ratios]
+                seconds = np.mean([case["seconds_per_spectrum"] for case in cases])
+                label = f"{titles[fit]}: {1e3 * seconds:.3g} ms each, n = {cases[0]['spectra']}"
+                panel.plot(ratios, [case[name]["rms"] for case in cases], **look, label=label)
+            panel.set_yscale("log")
+            panel.yaxis.set_major_formatter(ScalarFormatter())
+            panel.yaxis.set_minor_formatter(ScalarFormatter())
+            panel.set(ylabel=f"rms error of {SHORT[name]}", xlabel="S/N per 2.48 Å", title=f"{kind}'s populations")
+            _log_snr(panel, ratios)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=3, frameon=False)
     return figure
 
