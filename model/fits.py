@@ -33,9 +33,9 @@ def fits_suite(bench: Bench) -> SuiteResult:
     `paper`: one to five populations by the paper's recipe, which is what a sparse fit does best; `survey`: those of the
     survey stream, star-formation histories among them. A_V uniform from 0 to 1.5, no patches, no kinematics; the three
     are told the noise, the network also that the calibration is perfect (`model/rivals.py` says what the others know).
-    Age and [M/H] are light-weighted means over the same grid for all. `rms_over_nnls` and `rms_over_ppxf` compare errors on
-    the same spectra, with 68 % intervals. `seconds_per_spectrum` is processor time of one core: the network in batches
-    of the predictor's size, the others one spectrum at a time.
+    Age and [M/H] are light-weighted means over the same grid for all. `rms_over_nnls` and `rms_over_ppxf` compare
+    errors on the same spectra, with 68 % intervals. `seconds_per_spectrum` is processor time of one core: the network
+    in batches of the predictor's size, the others one spectrum at a time.
     """
     result = SuiteResult()
     rivals: dict[str, tuple[Rival, int]] = {"nnls": (Nnls(bench.decoder), bench.number(NNLS_SPECTRA))}
