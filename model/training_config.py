@@ -54,7 +54,7 @@ class TrainingConfig(BaseModel):
     batch: int = Field(default=512, ge=2)
     block_steps: int | None = Field(default=None, ge=0)
     """Steps in which the blocks learn alone; then they keep their weights, and the refining stages learn. Null: all
-    learn together to the end, at less than half the speed."""
+    learn together to the end, which is slower."""
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup: int = Field(default=200, ge=0)
     """Steps over which the learning rate rises; it then falls along a cosine to a hundredth."""

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from galprote.model.artefacts import FAINT_LINES, NOTCH, SKY_LINES, STRONG_LINES, ArtefactConfig
+from galprote.model.artefacts import FAINT_LINES, FILTER_SIGMA, NOTCH, SKY_LINES, STRONG_LINES, ArtefactConfig
 from galprote.model.grids import KEPT, WAVELENGTH
 from galprote.model.kinematics import KinematicTemplates
 from galprote.model.stream import INGREDIENTS, Ingredient, StreamConfig, TrainingStream
 from galprote.model.synthesis import NoiseConfig, SyntheticSpectra
+from galprote.pipeline.line_filter import LineFilterConfig
 from tests.libraries import synthetic_decoder
 
 REST = torch.from_numpy(WAVELENGTH[KEPT])
@@ -178,3 +179,7 @@ def test_paper_batches_tell_a_share_of_what_was_filled(templates: KinematicTempl
 def test_unknown_ingredients_are_refused() -> None:
     with pytest.raises(ValueError, match="without"):
         StreamConfig.model_validate({"without": ["dispersions"]})
+
+
+def test_what_stands_out_is_what_the_pipeline_replaces() -> None:
+    assert LineFilterConfig().threshold == FILTER_SIGMA

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from galprote.model.checkpoint import checkpoint_config, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
-from galprote.model.grids import EDGES, covered
+from galprote.model.grids import covered
 from galprote.model.predictor import resolve_device
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.layout import product_files
@@ -44,7 +44,7 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
         _require_inputs(survey, galaxy)
         window = covered(checkpoint_config(survey.model.checkpoint or default_checkpoint()).visible)
         if galaxy.mock is not None and not Path(source).is_file():
-            shape, channels = _mock_shape(galaxy), 0
+            shape, channels = _mock_shape(galaxy, window), 0
             source += " (will be made)"
         else:
             cube = find_cube(galaxy) if galaxy.cube else Path(source)
@@ -64,9 +64,9 @@ def _require_inputs(survey: SurveyConfig, galaxy: GalaxyConfig) -> None:
         raise ConfigError(f"{galaxy.name}: no such checkpoint: {survey.model.checkpoint}")
 
 
-def _mock_shape(galaxy: GalaxyConfig) -> tuple[int, int, int]:
+def _mock_shape(galaxy: GalaxyConfig, window: tuple[float, float]) -> tuple[int, int, int]:
     assert galaxy.mock is not None
-    channels = int((EDGES[-1] - EDGES[0]) * (1 + galaxy.redshift) / 1.25) + 5
+    channels = int((window[1] - window[0]) * (1 + galaxy.redshift) / 1.25) + 5
     return (channels, *galaxy.mock.shape)
 
 
