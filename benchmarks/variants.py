@@ -3,9 +3,13 @@
     python benchmarks/variants.py train STUDY --library LIBRARY --blocks CHECKPOINT --output benchmarks/STUDY.json
     python benchmarks/variants.py show benchmarks/STUDY.json
 
-Studies: `curve`, `ingredients` and `design` take the blocks of CHECKPOINT as they are and train refining stages behind
-them with few steps, by `configs/train/survey.yaml`; `plain` trains the paper's network by `configs/train/paper.yaml`,
-with few steps too. The output is written after each variant; what it holds is not made again.
+Studies: `curve`, `ingredients`, `design`. Each variant takes the blocks of CHECKPOINT as they are and trains refining
+stages behind them with few steps, by `configs/train/survey.yaml`. The output is written after each variant; what it
+holds is not made again.
+
+    python benchmarks/variants.py readout PLAIN_CHECKPOINT
+
+measures a network without stages with A_V as the mean over its classes and as the most probable class.
 """
 
 import json
@@ -29,11 +33,11 @@ from galprote.model.stream import INGREDIENTS
 from galprote.model.training import Trainer
 from galprote.model.training_config import TrainingConfig, read_training_config
 
-RECIPES: Final = Path(__file__).parents[1] / "configs" / "train"
+RECIPE: Final = Path(__file__).parents[1] / "configs" / "train" / "survey.yaml"
 MEASURED: Final = ("paper", "survey", "dispersion", "velocity", "artefacts")
 #: Stages of the trainings that are compared: smaller than the shipped ones, so that there can be many.
 SMALL: Final[dict[str, Any]] = {"stages": 3, "hidden": 256, "memory": 128}
-STEPS: Final = {"curve": 250, "ingredients": 200, "design": 200, "plain": 200}
+STEPS: Final = {"curve": 250, "ingredients": 200, "design": 200}
 SPECTRA: Final = 1024
 
 Change = dict[str, dict[str, Any]]
@@ -49,20 +53,11 @@ DESIGN: Final[dict[str, Change]] = {
     "one stage": {"refinement": {"stages": 1}},
     "shared weights": {"refinement": {"shared": True}},
     "no memory": {"refinement": {"memory": 0}},
-    "32 components": {"refinement": {"components": 32}},
     "blocks untrained": {"start": {"blocks": False}},
     "loss: no ranked score": {"loss": {"ranked": 0.0}},
     "loss: no moments": {"loss": {"moments": 0.0}},
-    "loss: no cross-entropy": {"loss": {"cross_entropy": 0.0}},
     "loss: last stage only": {"loss": {"early_stages": 0.0}},
     "loss: all S/N alike": {"loss": {"noise_weight": 0.0}},
-}
-
-PLAIN: Final[dict[str, Change]] = {
-    "as it is": {},
-    "the paper's loss alone": {"loss": {"cross_entropy": 0.0, "av_cross_entropy": 0.0, "moments": 0.0}},
-    "A_V of the likeliest class": {"model": {"av_readout": "argmax"}},
-    "with the ranked score": {"loss": {"ranked": 2.0}},
 }
 
 #: The test in which an ingredient should show: suite, case.
@@ -91,22 +86,14 @@ app = typer.Typer(add_completion=False)
 def variants(study: str) -> dict[str, Change]:
     """The variants of a study by name; the first is what the others are held against."""
     if study != "ingredients":
-        return {"curve": CURVE, "design": DESIGN, "plain": PLAIN}[study]
+        return {"curve": CURVE, "design": DESIGN}[study]
     seeds: dict[str, Change] = {f"all, seed {seed}": {"start": {"seed": seed}} for seed in (2, 3)}
     return {"all": {}} | seeds | {name: {"stream": {"without": frozenset({name})}} for name in INGREDIENTS}
 
 
-def plain_recipe(library: Path, output: Path, steps: int, change: Change) -> TrainingConfig:
-    """The paper's recipe, short, with a change."""
-    whole = read_training_config(RECIPES / "paper.yaml", library=library, output=output)
-    changed = {name: getattr(whole, name).model_copy(update=change.get(name, {})) for name in ("model", "loss")}
-    short = {"steps": steps, "warmup": 50, "ema": 0.98, "validate_every": steps, "bfloat16": False}
-    return whole.model_copy(update=changed | short)
-
-
-def refining_recipe(library: Path, output: Path, steps: int, change: Change) -> TrainingConfig:
+def recipe(library: Path, output: Path, steps: int, change: Change) -> TrainingConfig:
     """The survey's recipe, short and small, with a change."""
-    whole = read_training_config(RECIPES / "survey.yaml", library=library, output=output)
+    whole = read_training_config(RECIPE, library=library, output=output)
     assert whole.model.refinement is not None
     assert whole.stream is not None
     refinement = whole.model.refinement.model_copy(update=SMALL | change.get("refinement", {}))
@@ -140,10 +127,10 @@ def flops(checkpoint: Checkpoint) -> float:
     return float(counter.get_total_flops() / 64 / 1e9)
 
 
-def measured(config: TrainingConfig, blocks: Path | None, change: Change) -> dict[str, Any]:
+def measured(config: TrainingConfig, blocks: Path, change: Change) -> dict[str, Any]:
     """Train a variant and measure it."""
     trainer = Trainer(config)
-    if blocks is not None and change.get("start", {}).get("blocks", True):
+    if change.get("start", {}).get("blocks", True):
         take_blocks(trainer, load_checkpoint(blocks))
     began = time.process_time()
     checkpoint = load_checkpoint(trainer.run(resume=False))
@@ -172,25 +159,22 @@ def train(
     study: str,
     library: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
-    blocks: Annotated[Path | None, typer.Option()] = None,
+    blocks: Annotated[Path, typer.Option()],
     threads: Annotated[int, typer.Option()] = 1,
 ) -> None:
-    """Train and measure the variants of a study: curve, ingredients, design or plain."""
-    if (study == "plain") == (blocks is not None):
-        raise typer.BadParameter("--blocks CHECKPOINT goes with every study but plain")
+    """Train and measure the variants of a study: curve, ingredients or design."""
     torch.set_num_threads(threads)
     about = {
         "study": study,
         "steps": STEPS[study],
         "spectra": SPECTRA,
         "library_sha256": library_sha256(library),
-        "blocks_sha256": blocks and load_checkpoint(blocks).weights_sha256,
-        "recipe": refining_recipe(library, Path(), 1, {}).model_dump_json(exclude={"library", "output"}),
+        "blocks_sha256": load_checkpoint(blocks).weights_sha256,
+        "recipe": recipe(library, Path(), 1, {}).model_dump_json(exclude={"library", "output"}),
     }
     saved = json.loads(output.read_text()) if output.exists() else {"about": about, "variants": {}}
     if saved["about"] != about:
         raise typer.BadParameter(f"{output}: made with other settings; choose another file or delete it")
-    recipe = plain_recipe if study == "plain" else refining_recipe
     for name, change in variants(study).items():
         if name in saved["variants"]:
             continue
@@ -209,10 +193,20 @@ def triple(case: dict[str, list[float]]) -> str:
 
 
 @app.command()
+def readout(checkpoint: Path) -> None:
+    """Print the A_V of a plain network read in two ways."""
+    known = load_checkpoint(checkpoint)
+    for way in ("mean", "argmax"):
+        known.model.config = known.model.config.model_copy(update={"av_readout": way})
+        case = SUITES["paper"](Bench(Predictor(known), limit=8 * SPECTRA)).cases["blind"]
+        typer.echo(f"A_V by {way}: mean error {case['av']['mean']:+.3f}, rms {case['av']['rms']:.3f} mag")
+
+
+@app.command()
 def show(output: Path) -> None:
     """Print a study as a table in Markdown: RMS errors of log age / [M/H] / A_V."""
     saved = json.loads(output.read_text())
-    rows = {"ingredients": ingredient_rows, "plain": plain_rows}.get(saved["about"]["study"], variant_rows)
+    rows = ingredient_rows if saved["about"]["study"] == "ingredients" else variant_rows
     typer.echo("\n".join("| " + " | ".join(cells) + " |" for cells in rows(saved["variants"])))
 
 
@@ -225,14 +219,6 @@ def variant_rows(results: dict[str, Any]) -> Iterator[list[str]]:
         survey = (suites["survey"][f"snr_{snr}"] for snr in (35, 100))
         cases = suites["paper"]["blind"], suites["dispersion"]["sigma_0"], *survey
         yield [name, f"{result['gflop_per_spectrum']:.3f}", *map(triple, cases)]
-
-
-def plain_rows(results: dict[str, Any]) -> Iterator[list[str]]:
-    """One row for each variant of the paper's network: on the spectra that it was made for."""
-    yield ["", "GFLOP a spectrum", "paper"]
-    yield ["---"] * 3
-    for name, result in results.items():
-        yield [name, f"{result['gflop_per_spectrum']:.3f}", triple(result["suites"]["paper"]["blind"])]
 
 
 def ingredient_rows(results: dict[str, Any]) -> Iterator[list[str]]:
