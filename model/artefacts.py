@@ -111,7 +111,7 @@ class Artefacts:
         low, high = self.config.redshift
         redshift = low + (high - low) * self.uniform(n, 1)
         level = self.log_uniform(self.config.snr, n, 1) if snr is None else snr[:, None]
-        noise = (1 / level).expand(n, N_WAVELENGTH)
+        noise = (1 / level).repeat(1, N_WAVELENGTH)
         if "coloured_noise" not in self.without:
             shape = self.config.noise_colour * self.normal(n, 2) @ self._legendre[:2]
             photons = self.uniform(n, 1)

@@ -183,3 +183,14 @@ def test_unknown_ingredients_are_refused() -> None:
 
 def test_what_stands_out_is_what_the_pipeline_replaces() -> None:
     assert LineFilterConfig().threshold == FILTER_SIGMA
+
+
+@pytest.mark.parametrize("name", INGREDIENTS)
+def test_without_an_ingredient_everything_is_still_in_order(name: Ingredient, templates: KinematicTemplates) -> None:
+    config = StreamConfig(without=frozenset({name}))
+    stream = TrainingStream(synthetic_decoder(), config, NoiseConfig(), 5, templates)
+    for _ in range(2):
+        batch = stream.batch(64)
+        assert all(bool(values.isfinite().all()) for key, values in vars(batch).items() if key != "noise")
+        assert bool((batch.noise > 0).all())
+        assert bool((batch.noise.isfinite().sum(dim=1) > 876 // 2).all())
