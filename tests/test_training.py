@@ -147,6 +147,15 @@ def test_hidden_samples_do_not_weaken_the_loss() -> None:
     torch.testing.assert_close(one, two)
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_and_spoils_nothing(library: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config(library, tmp_path))
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    batch = trainer.stream.batch(16)
+    with pytest.raises(ConfigError, match="step 1: the loss is not finite"):
+        trainer.train_step(replace(batch, spectra=torch.full_like(batch.spectra, torch.nan)))
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
+
+
 def test_training_learns(library: Path, tmp_path: Path) -> None:
     quiet = NoiseConfig(levels=(0.01,), patches=(0, 0))
     trainer = Trainer(config(library, tmp_path, steps=60, batch=64, ema=0.9, noise=quiet, learning_rate=3e-3, warmup=5))
