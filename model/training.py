@@ -141,8 +141,8 @@ class Trainer:
             loss = total_loss(self._terms(self.model, batch), self.config.loss) + self.model.score_excess()
         if not math.isfinite(float(loss.detach())):
             raise ConfigError(
-                f"step {self.step + 1}: the loss is not finite, training diverged; lower learning_rate or lengthen warmup, "
-                f"and choose another output folder ({self.config.output} holds the last state that was in order)"
+                f"step {self.step + 1}: the loss is not finite, training diverged; lower learning_rate or lengthen "
+                f"warmup, in another output folder ({self.config.output} holds the last state that was in order)"
             )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
