@@ -44,7 +44,7 @@ def evaluate_suites(
     *,
     library: Path | None = None,
     limit: int | None = None,
-    report: Callable[[str, float], None] = lambda name, seconds: None,
+    report: Callable[[str, float, SuiteResult], None] = lambda name, seconds, result: None,
 ) -> dict[str, SuiteResult]:
     """Run one suite of tests or all.
 
@@ -59,7 +59,7 @@ def evaluate_suites(
     limit : int, optional
         Use at most so many spectra in each case.
     report : callable
-        Called with each suite's name and seconds when it is done.
+        Called with each suite's name, seconds and result when it is done.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def evaluate_suites(
             continue
         started = time.perf_counter()
         results[name] = SUITES[name](bench)
-        report(name, time.perf_counter() - started)
+        report(name, time.perf_counter() - started, results[name])
     return results
 
 

@@ -61,7 +61,10 @@ def read_library(path: str | Path, *, fwhm: float | None = None) -> TemplateLibr
     if path.is_dir():
         return _read_folder(path, fwhm)
     if not path.is_file():
-        raise LibraryError(f"{path}: no such template library; give an .npz file or a folder of FITS files")
+        raise LibraryError(
+            f"{path.resolve()}: no such template library; give an .npz file or a folder of FITS files (`--library`); "
+            "docs/training.md says where to get one"
+        )
     if path.suffix != ".npz":
         raise LibraryError(f"{path}: not an .npz file nor a folder of FITS files")
     with np.load(path, allow_pickle=False) as arrays:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ from galprote.model.templates import verified_decoder
 from galprote.model.training_config import TrainingConfig
 from galprote.model.training_log import append_to_log, check_tensorboard, shorten_log
 from galprote.model.transformer import GalProTE
+
+#: A run that is killed loses at most so much work.
+SAVE_SECONDS: Final = 60.0
 
 
 @dataclass
@@ -107,11 +111,15 @@ class Trainer:
             self.load_state()
         shorten_log(self.config.output, self.step)
         started, first = time.perf_counter(), self.step
+        saved = started
         metrics: dict[str, float] = {}
         visible = self.config.model.visible
         batches = (seen_through(batch, visible) for batch in self.stream.batches(self.config.batch))
         while self.step < self.config.steps and not self._stalled():
             self.train_step(next(batches))
+            if time.perf_counter() - saved > SAVE_SECONDS:
+                self.save_state()
+                saved = time.perf_counter()
             if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
                 metrics = self.validate()
                 self._watch(metrics["answer_mse"])

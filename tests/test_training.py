@@ -82,6 +82,27 @@ def test_resumed_equals_uninterrupted(library: Path, tmp_path: Path, changes: di
     assert whole.read_bytes() == path.read_bytes()
 
 
+def test_a_run_that_is_killed_between_validations_goes_on(library: Path, tmp_path: Path) -> None:
+    whole = Trainer(config(library, tmp_path / "whole", steps=5, validate_every=5)).run()
+    stopped = Trainer(config(library, tmp_path / "stopped", steps=5, validate_every=5))
+    step = stopped.train_step
+
+    def killed(batch: SyntheticSpectra) -> float:
+        if stopped.step == 3:
+            raise KeyboardInterrupt
+        return step(batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("galprote.model.training.SAVE_SECONDS", 0.0)
+        patch.setattr(stopped, "train_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run()
+    again = Trainer(config(library, tmp_path / "stopped", steps=5, validate_every=5))
+    again.load_state()
+    assert again.step == 3
+    assert again.run().read_bytes() == whole.read_bytes()
+
+
 def test_a_state_of_another_configuration_is_refused(library: Path, tmp_path: Path) -> None:
     Trainer(config(library, tmp_path, steps=2)).run()
     with pytest.raises(ConfigError, match=r"another training configuration; changed: seed, loss\."):

@@ -208,17 +208,28 @@ def train(
     if trainer.new_weights:
         _say(f"Not in {settings.start_from}, or of another shape, and so begun anew: {', '.join(trainer.new_weights)}")
 
+    begins = "Going on, from the last state," if trainer.state_path.exists() else "Training"
+    _say(
+        f"{begins} to step {settings.steps} of {settings.batch} spectra, in {settings.output}; a line for every "
+        f"{settings.validate_every} steps"
+    )
+
     def report(progress: Progress) -> None:
+        alone = settings.block_steps is not None and progress.step < settings.block_steps
         shown = ("log_age_rms", "metallicity_rms", "av_rms")
         values = "  ".join(f"{name} {progress.metrics[name]:.3f}" for name in shown)
         left = (progress.steps - progress.step) * settings.batch / progress.spectra_per_second
         console.print(
             f"step {progress.step}/{progress.steps}  {values}  {progress.spectra_per_second:.0f} spectra/s  "
-            f"{left / 60:.0f} min left",
+            f"{left / 60:.0f} min left" + ("  (blocks alone)" if alone else ""),
             soft_wrap=True,
         )
 
-    path = trainer.run(report)
+    try:
+        path = trainer.run(report)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. At most the last minute is lost: run the same command again to go on.")
+        raise typer.Exit(130) from None
     _say(f"Checkpoint: {path}")
 
 
@@ -241,6 +252,7 @@ def evaluate(
     from galprote.model.checkpoint import load_checkpoint
     from galprote.model.evaluation import evaluate_suites, results_dict
     from galprote.model.predictor import Predictor, resolve_device
+    from galprote.model.statistics import SuiteResult
     from galprote.workflows.evaluation_figures import write_figures
     from galprote.workflows.reporting import evaluation_tables
 
@@ -251,15 +263,17 @@ def evaluate(
     if plots is not None and plots.exists() and not plots.is_dir():
         raise ConfigError(f"--plots {plots}: is a file; name a folder")
     predictor = Predictor(load_checkpoint(checkpoint), resolve_device(device))
-    results = evaluate_suites(
-        predictor,
-        suite,
-        library=library,
-        limit=limit,
-        report=lambda name, seconds: errors.print(f"{name}: {seconds:.0f} s", highlight=False),
-    )
-    for table in evaluation_tables(results):
-        console.print(table)
+    done: dict[str, SuiteResult] = {}
+
+    def report(name: str, seconds: float, result: SuiteResult) -> None:
+        done[name] = result
+        errors.print(f"{name}: {seconds:.0f} s", highlight=False)
+        for table in evaluation_tables({name: result}):
+            console.print(table)
+        if json_file is not None:
+            json_file.write_text(json.dumps(results_dict(done, predictor), indent=1) + "\n")
+
+    results = evaluate_suites(predictor, suite, library=library, limit=limit, report=report)
     for result in results.values():
         for remark in result.remarks:
             _say(remark)
@@ -283,7 +297,10 @@ def card(
     from galprote.model.checkpoint import add_to_metadata, default_checkpoint, load_checkpoint
 
     loaded = load_checkpoint(checkpoint)
-    text = model_card(loaded, None if results is None else read_results(results, loaded))
+    if results is None:
+        text = str(loaded.metadata.get("card") or model_card(loaded))
+    else:
+        text = model_card(loaded, read_results(results, loaded))
     if output is None:
         _say(text.rstrip())
     else:
