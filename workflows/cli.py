@@ -208,10 +208,10 @@ def train(
     if trainer.new_weights:
         _say(f"Not in {settings.start_from}, or of another shape, and so begun anew: {', '.join(trainer.new_weights)}")
 
-    begins = "Going on, from the last state," if trainer.state_path.exists() else "Training"
+    begins = "Going on from the last state" if trainer.state_path.exists() else "Beginning"
     _say(
-        f"{begins} to step {settings.steps} of {settings.batch} spectra, in {settings.output}; a line for every "
-        f"{settings.validate_every} steps"
+        f"{begins}: {settings.steps} steps of {settings.batch} spectra, in {settings.output}; "
+        f"a line after every {settings.validate_every}"
     )
 
     def report(progress: Progress) -> None:
