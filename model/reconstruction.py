@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 
 from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.extinction import extinction_curve
-from galprote.model.gaps import seen_median
+from galprote.model.gaps import fill_gaps
 from galprote.model.grids import EDGES, KEPT
 from galprote.model.kinematics import C_KMS, MAX_DISPERSION, MAX_VELOCITY
 
@@ -87,7 +87,8 @@ class Reconstruction:
             padded = [torch.from_numpy(_padded(values[rows])) for values in (grid, av, dispersion, velocity)]
             spectra[rows] = self._moved(*padded)[: n - start].numpy()
         model = torch.from_numpy(np.ascontiguousarray((self._model @ np.ascontiguousarray(spectra.T)).T))
-        median = seen_median(model, self._used).numpy()
+        # The pipeline's median: of an even number of samples the mean of the middle two.
+        median = np.median(fill_gaps(model, self._used.expand_as(model)).numpy(), axis=1)
         return np.asarray(spectra / median[:, None], dtype=np.float32)
 
     @torch.inference_mode()
