@@ -38,7 +38,8 @@ MEASURED: Final = ("paper", "survey", "dispersion", "velocity", "artefacts")
 #: Stages of the trainings that are compared: smaller than the shipped ones, so that there can be many.
 SMALL: Final[dict[str, Any]] = {"stages": 3, "hidden": 256, "memory": 128}
 STEPS: Final = {"curve": 250, "ingredients": 200, "design": 200}
-SPECTRA: Final = 1024
+SPECTRA: Final = {"curve": 2048, "ingredients": 1024, "design": 1024}
+READOUT_SPECTRA: Final = 8192
 
 Change = dict[str, dict[str, Any]]
 """Of the recipe's sections `refinement`, `stream`, `loss`, `model`."""
@@ -127,7 +128,7 @@ def flops(checkpoint: Checkpoint) -> float:
     return float(counter.get_total_flops() / 64 / 1e9)
 
 
-def measured(config: TrainingConfig, blocks: Path, change: Change) -> dict[str, Any]:
+def measured(config: TrainingConfig, blocks: Path, change: Change, spectra: int) -> dict[str, Any]:
     """Train a variant and measure it."""
     trainer = Trainer(config)
     if change.get("start", {}).get("blocks", True):
@@ -135,7 +136,7 @@ def measured(config: TrainingConfig, blocks: Path, change: Change) -> dict[str, 
     began = time.process_time()
     checkpoint = load_checkpoint(trainer.run(resume=False))
     seconds = time.process_time() - began
-    bench = Bench(Predictor(checkpoint), limit=SPECTRA)
+    bench = Bench(Predictor(checkpoint), limit=spectra)
     suites = {name: {case: numbers(t) for case, t in SUITES[name](bench).cases.items()} for name in MEASURED}
     return {
         "gflop_per_spectrum": flops(checkpoint),
@@ -167,7 +168,7 @@ def train(
     about = {
         "study": study,
         "steps": STEPS[study],
-        "spectra": SPECTRA,
+        "spectra": SPECTRA[study],
         "library_sha256": library_sha256(library),
         "blocks_sha256": load_checkpoint(blocks).weights_sha256,
         "recipe": recipe(library, Path(), 1, {}).model_dump_json(exclude={"library", "output"}),
@@ -179,7 +180,7 @@ def train(
         if name in saved["variants"]:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            result = measured(recipe(library, Path(folder), STEPS[study], change), blocks, change)
+            result = measured(recipe(library, Path(folder), STEPS[study], change), blocks, change, SPECTRA[study])
         saved["variants"][name] = result
         partial = output.with_suffix(".partial")
         partial.write_text(json.dumps(saved) + "\n")
@@ -198,7 +199,7 @@ def readout(checkpoint: Path) -> None:
     known = load_checkpoint(checkpoint)
     for way in ("mean", "argmax"):
         known.model.config = known.model.config.model_copy(update={"av_readout": way})
-        case = SUITES["paper"](Bench(Predictor(known), limit=8 * SPECTRA)).cases["blind"]
+        case = SUITES["paper"](Bench(Predictor(known), limit=READOUT_SPECTRA)).cases["blind"]
         typer.echo(f"A_V by {way}: mean error {case['av']['mean']:+.3f}, rms {case['av']['rms']:.3f} mag")
 
 
