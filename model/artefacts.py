@@ -58,6 +58,24 @@ class ArtefactConfig(BaseModel):
     """Its least and largest width, samples."""
     patches: Count = (0, 6)
     """Noisy patches that nobody noticed, as the paper has them."""
+    mismatch: LogRange | None = None
+    """Stars that are not quite the templates', in half of the spectra: size of the details that differ, relative to the
+    continuum, log-uniform. Null: never."""
+    noise_correlation: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Largest correlation of the noise in neighbouring samples: what resampling a cube does."""
+    noise_wrong: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of spectra whose stated noise is wrong by a factor of up to 5 either way."""
+
+
+#: What stars have that templates have not, in units of its size: details over so many samples and their shares, slopes,
+#: and the change of all lines' strength together; and the samples over which lines differ alike.
+MISMATCH_WIDTHS: Final = ((3, 0.6), (9, 0.6), (101, 0.8))
+MISMATCH_SLOPE: Final = 1.0
+MISMATCH_LINES: Final = 12.0
+MISMATCH_REGION: Final = 41
+
+#: Largest factor of a wrong noise.
+NOISE_WRONG: Final = 5.0
 
 
 @dataclass
@@ -105,11 +123,15 @@ class Artefacts:
         polynomials = [x, (3 * x**2 - 1) / 2, (5 * x**3 - 3 * x) / 2, (35 * x**4 - 30 * x**2 + 3) / 8]
         self._legendre = torch.stack(polynomials)
 
-    def circumstances(self, clean: Tensor, snr: Tensor | None = None) -> Circumstances:
-        """Noise and redshift of a batch; `snr` (B,) fixes the signal-to-noise ratio."""
-        n = len(clean)
+    def redshifts(self, n: int) -> Tensor:
+        """Redshifts of galaxies, (n, 1)."""
         low, high = self.config.redshift
-        redshift = low + (high - low) * self.uniform(n, 1)
+        return low + (high - low) * self.uniform(n, 1)
+
+    def circumstances(self, clean: Tensor, snr: Tensor | None = None, redshift: Tensor | None = None) -> Circumstances:
+        """Noise and redshift of a batch; `snr` (B,) and `redshift` (B, 1) are drawn when not given."""
+        n = len(clean)
+        redshift = self.redshifts(n) if redshift is None else redshift
         level = self.log_uniform(self.config.snr, n, 1) if snr is None else snr[:, None]
         noise = (1 / level).repeat(1, N_WAVELENGTH)
         if "coloured_noise" not in self.without:
@@ -119,6 +141,36 @@ class Artefacts:
             noise = noise * (1 + 1.5 * self.uniform(n, 1) * self._near(SKY_LINES, redshift, 4.0))
         known = torch.ones(n, N_WAVELENGTH, dtype=torch.bool, device=self.device)
         return Circumstances(redshift, noise, known, torch.zeros(n, device=self.device))
+
+    def differ(self, clean: Tensor) -> Tensor:
+        """Stars that are not quite the templates', in half of the spectra.
+
+        Details that no template has, and, in proportion, what hides in the answer: lines all stronger or weaker, and
+        slopes. The proportions are about those between two libraries, MIUSCAT's E-MILES and MILES.
+        """
+        if self.config.mismatch is None:
+            return clean
+        n, m = clean.shape
+        low, high = self.config.mismatch
+        size = self.log_uniform((low, high), n, 1) * (self.uniform(n, 1) < 0.5)
+        smooth = _smoothed(clean, MISMATCH_REGION)
+        lines = (clean - smooth) * (MISMATCH_LINES * self.normal(n, 1) * size).clamp(-0.4, 0.4)
+        region = (clean - smooth) * self._rough(n, m, MISMATCH_REGION)
+        details = region * (0.5 / (region / smooth).std(dim=1, keepdim=True).clamp(min=5e-3))
+        for width, share in MISMATCH_WIDTHS:
+            details = details + share * smooth * self._rough(n, m, width)
+        slopes = smooth * (MISMATCH_SLOPE * self.normal(n, 2) @ self._legendre[:2])
+        return clean + lines + size * (details + slopes)
+
+    def grain(self, n: int, m: int) -> Tensor:
+        """Noise of unit variance, (n, m), perhaps correlated between neighbours."""
+        if self.config.noise_correlation == 0:
+            return self.normal(n, m)
+        white = self.normal(n, m + 2)
+        wanted = self.config.noise_correlation * self.uniform(n, 1)
+        # Of (b, 1, b) the neighbours' correlation is 2 b / (1 + 2 b**2).
+        b = torch.where(wanted > 1e-3, (1 - (1 - 2 * wanted.square()).sqrt()) / (2 * wanted.clamp(min=1e-3)), 0.0)
+        return (white[:, 1:-1] + b * (white[:, 2:] + white[:, :-2])) / (1 + 2 * b.square()).sqrt()
 
     def calibrate(self, flux: Tensor, around: Circumstances) -> Tensor:
         """Multiply by a smooth error of a few per cent; three spectra in ten are perfect."""
@@ -204,6 +256,9 @@ class Artefacts:
         """The noise as the observer states it (B, 948): misjudged by a factor, or one value for the whole spectrum."""
         n = len(around.noise)
         factor = torch.exp(self.config.noise_misjudged * self.normal(n, 1) * (self.uniform(n, 1) < 0.5))
+        if self.config.noise_wrong > 0:
+            wrong = self.log_uniform((1 / NOISE_WRONG, NOISE_WRONG), n, 1)
+            factor = torch.where(self.uniform(n, 1) < self.config.noise_wrong, wrong, factor)
         flat = self.uniform(n, 1) < 0.25
         middle = around.noise.median(dim=1, keepdim=True).values.expand_as(around.noise)
         return factor * torch.where(flat, middle, around.noise)
@@ -224,6 +279,11 @@ class Artefacts:
             near = torch.maximum(near, ((observed - line).abs() < half_width).float())
         return near
 
+    def _rough(self, n: int, m: int, width: int) -> Tensor:
+        """Random fields of unit variance, (n, m), smooth over so many samples."""
+        field = _smoothed(self.normal(n, m + 2 * width), width)[:, width:-width]
+        return field / field.std(dim=1, keepdim=True)
+
     def uniform(self, *shape: int) -> Tensor:
         """Random numbers in [0, 1)."""
         return torch.rand(shape, generator=self.generator, device=self.device)
@@ -236,3 +296,9 @@ class Artefacts:
         """Random numbers of which the logarithm is uniform."""
         low, high = ends
         return low * (high / low) ** self.uniform(*shape)
+
+
+def _smoothed(values: Tensor, width: int) -> Tensor:
+    """Running mean over an odd number of samples, the ends repeated: (n, m)."""
+    padded = torch.nn.functional.pad(values[:, None], (width // 2, width // 2), mode="replicate")
+    return torch.nn.functional.avg_pool1d(padded, width, 1)[:, 0]

@@ -60,12 +60,15 @@ class Bench:
     predictor : Predictor
     other : OtherLibrary, optional
         A template library that the network does not know.
+    stars : (S, M) float32, optional
+        Spectra of stars (`galprote.model.stars`).
     limit : int, optional
         At most so many spectra in a case.
     """
 
     predictor: Predictor
     other: OtherLibrary | None = None
+    stars: Tensor | None = None
     limit: int | None = None
     _streams: dict[StreamConfig, TrainingStream] = field(default_factory=dict)
 
@@ -103,7 +106,7 @@ class Bench:
 def predict(predictor: Predictor, batch: SyntheticSpectra, calibration: float) -> Predictions:
     """What the network says of a batch; it sees the spectra and their stated noise."""
     seen = seen_through(batch, predictor.model.config.visible)
-    return predictor(seen.spectra.numpy(), seen.noise.numpy(), calibration)
+    return predictor(seen.spectra.numpy(), seen.noise.numpy(), calibration, seen.redshift.numpy())
 
 
 def compare(predictor: Predictor, batch: SyntheticSpectra, decoder: Decoder, calibration: float = 0.0) -> Comparison:
@@ -116,7 +119,8 @@ def compare(predictor: Predictor, batch: SyntheticSpectra, decoder: Decoder, cal
     if predictor.model.refinement is not None:
         found |= {"dispersion": answer.dispersion, "velocity": answer.velocity}
         truth |= {"dispersion": batch.dispersion.numpy(), "velocity": batch.velocity.numpy()}
-    seen, model = batch.spectra.numpy().astype(np.float64), answer.model.astype(np.float64)
+    seen = batch.spectra.numpy().astype(np.float64)
+    model = (answer.model * answer.gain[:, None]).astype(np.float64)
     residual = seen - model[:, KEPT]
     return Comparison(
         {name: values.astype(np.float64) for name, values in truth.items()},

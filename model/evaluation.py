@@ -10,11 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from galprote.model.anomaly_suite import anomalies_suite
 from galprote.model.bench import Bench
+from galprote.model.coverage import coverage_suite
 from galprote.model.errors import ConfigError
 from galprote.model.fits import fits_suite
 from galprote.model.other_library import other_library
 from galprote.model.predictor import Predictor
+from galprote.model.stars import read_stars
 from galprote.model.statistics import SuiteResult
 from galprote.model.suites import (
     artefacts_suite,
@@ -33,7 +36,12 @@ SUITES: Final[dict[str, Callable[[Bench], SuiteResult]]] = {
     "velocity": velocity_suite,
     "artefacts": artefacts_suite,
     "fits": fits_suite,
+    "coverage": coverage_suite,
+    "anomalies": anomalies_suite,
 }
+
+#: Suites that look at what the network says of itself: for weights with an appraisal.
+APPRAISED_SUITES: Final = ("coverage", "anomalies")
 
 NO_LIBRARY: Final = "library: left out, because it needs another template library: add --library FILE.npz or a folder"
 
@@ -43,6 +51,7 @@ def evaluate_suites(
     suite: str = "all",
     *,
     library: Path | None = None,
+    stars: Path | None = None,
     limit: int | None = None,
     report: Callable[[str, float, SuiteResult], None] = lambda name, seconds, result: None,
 ) -> dict[str, SuiteResult]:
@@ -54,8 +63,10 @@ def evaluate_suites(
     suite : str
         A name of `SUITES`, or `all`.
     library : Path, optional
-        A template library (`galprote.model.libraries.read_library`) that the network was not trained on, for the suite
-        `library`; without it, `all` leaves that one out and says so.
+        A template library (`galprote.model.libraries.read_library`) that the network was not trained on, for the suites
+        `library` and `coverage`; without it, `all` leaves `library` out and says so.
+    stars : Path, optional
+        A library of stars (`galprote.model.stars.read_stars`), for the suite `anomalies`.
     limit : int, optional
         Use at most so many spectra in each case.
     report : callable
@@ -77,14 +88,20 @@ def evaluate_suites(
         raise ConfigError(f"--suite {suite}: unknown; expected one of all, {', '.join(SUITES)}")
     if suite == "library" and library is None:
         raise ConfigError("--suite library: needs a library that the network does not know; add --library PATH")
-    if library is not None and suite not in ("all", "library"):
-        raise ConfigError(f"--library {library}: not used by --suite {suite}; leave it out, or choose library or all")
+    for option, path, users in (("library", library, ("library", "coverage")), ("stars", stars, ("anomalies",))):
+        if path is not None and suite not in ("all", *users):
+            raise ConfigError(
+                f"--{option} {path}: not used by --suite {suite}; leave it out, or choose {' or '.join(users)}"
+            )
     other = None if library is None else other_library(library, predictor.checkpoint)
-    bench = Bench(predictor, other, limit)
+    bench = Bench(predictor, other, None if stars is None else read_stars(stars), limit)
     results = {}
     for name in SUITES if suite == "all" else (suite,):
         if name == "library" and library is None:
             results[name] = SuiteResult(remarks=[NO_LIBRARY])
+            continue
+        if suite == "all" and name in APPRAISED_SUITES and predictor.model.appraisal is None:
+            results[name] = SuiteResult(remarks=[f"{name}: left out, because these weights have no appraisal"])
             continue
         started = time.perf_counter()
         results[name] = SUITES[name](bench)

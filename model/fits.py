@@ -65,7 +65,8 @@ def gaussian_spectra(maker: Synthesizer, grid: Tensor, snr: float) -> SyntheticS
     median = flux.median(dim=1, keepdim=True).values
     noise = (1 / (snr * median)).expand_as(flux)
     rest = torch.zeros_like(av)
-    return SyntheticSpectra(flux / median, clean, grid, av, rest, rest, noise, rest)
+    norm = maker.norm(grid, av) * median[:, 0]
+    return SyntheticSpectra(flux / median, clean, grid, av, rest, rest, noise, rest, clean / median, norm, rest)
 
 
 def _compare_at(

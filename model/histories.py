@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from galprote.model.decoder import Decoder
+from galprote.model.masses import age_edges
 from galprote.model.ranges import Count, LogRange
 
 
@@ -55,10 +56,9 @@ class HistorySampler:
         self.generator = generator
         self.device = decoder.components.device
         ages = decoder.ages_gyr
-        edges = np.concatenate([[0.0], np.sqrt(ages[1:] * ages[:-1]), [max(ages[-1] * 1.02, ages[-1] + 0.25)]])
         self._ages = torch.from_numpy(ages).float().to(self.device)
         self._log_ages = self._ages.log10()
-        self._widths = torch.from_numpy(np.diff(edges)).float().to(self.device)
+        self._widths = torch.from_numpy(np.diff(age_edges(ages))).float().to(self.device)
         self._metallicities = torch.from_numpy(decoder.metallicities).float().to(self.device)
         self._light = decoder.median_flux / decoder.median_flux.amax()
 

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from galprote.model.appraisal import KINDS, PARTS, Appraised
 from galprote.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from galprote.model.errors import PlanError
-from galprote.model.gaps import seen_median
-from galprote.model.grids import KEPT, N_KEPT, N_WAVELENGTH
+from galprote.model.grids import N_KEPT, N_WAVELENGTH
+from galprote.model.populations import APPRAISED
+from galprote.model.refinement import Observation
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ _lock = threading.Lock()
 
 
 class Predictions(NamedTuple):
-    """What the model says of n spectra.
+    """What the model says of n spectra. Everything from `widths` on is NaN from a network without appraisal.
 
     Attributes
     ----------
@@ -36,6 +38,24 @@ class Predictions(NamedTuple):
         Kinematics that the model spectrum has, km/s: beyond the instrument's resolution, and off the assumed redshift.
     model : (n, 948) float32
         Model spectra, scaled so that the median of what the network would see of them is one.
+    norm : (n,) float32
+        That median before the scaling, in the templates' unit: leads from flux to mass.
+    gain : (n,) float32
+        What `model` is to be multiplied by to fit the observed spectrum, weighted by its noise, near one: noise moves
+        the median of a spectrum with absorption lines, by up to 1 %. One from a plain network.
+    widths : (n, Q, 2) float32
+        Half-widths of the intervals around the numbers of `galprote.model.populations.APPRAISED` that hold 68.27 % and
+        95.45 % of the errors.
+    model_error : (n, PARTS) float32
+        Rms error of the model spectrum in parts of it (`galprote.model.appraisal.part_masks`), in units of the median.
+    kinds : (n, K) float32
+        Probability of each of `galprote.model.appraisal.KINDS`, were they as frequent as in training.
+    trust : (n,) float32
+        Share of ordinary spectra of this signal-to-noise ratio that look as odd as this one, or odder.
+    noise_scale : (n,) float32
+        Scatter of the residuals in units of the stated noise.
+    shift : (n,) float32
+        Velocity off the assumed redshift at which the spectrum's lines fit best, km/s, within 7500.
     """
 
     grid: NDArray[np.float32]
@@ -43,6 +63,14 @@ class Predictions(NamedTuple):
     dispersion: NDArray[np.float32]
     velocity: NDArray[np.float32]
     model: NDArray[np.float32]
+    norm: NDArray[np.float32]
+    gain: NDArray[np.float32]
+    widths: NDArray[np.float32]
+    model_error: NDArray[np.float32]
+    kinds: NDArray[np.float32]
+    trust: NDArray[np.float32]
+    noise_scale: NDArray[np.float32]
+    shift: NDArray[np.float32]
 
 
 class Predictor:
@@ -68,13 +96,15 @@ class Predictor:
             torch.backends.cuda.matmul.allow_tf32 = False
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         self.model = checkpoint.model.to(self.device).eval()
-        self._kept = torch.from_numpy(KEPT).to(self.device)
-        self._used = torch.from_numpy(self.model.config.visible[KEPT]).to(self.device)
         self._templates = checkpoint.decoder.templates().to(self.device)
         self._curve = (checkpoint.decoder.attenuation() * (-0.4 * float(np.log(10.0)))).to(self.device)
 
     def __call__(
-        self, spectra: NDArray[np.float32], noise: NDArray[np.float32], calibration: float = 0.0
+        self,
+        spectra: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        calibration: float = 0.0,
+        redshift: float | NDArray[np.float32] = 0.0,
     ) -> Predictions:
         """Predict.
 
@@ -86,6 +116,8 @@ class Predictor:
             Standard deviation in the same unit, infinite where a sample was filled. A plain network ignores it.
         calibration : float
             Expected scatter of a smooth error of the flux calibration, relative.
+        redshift : float or (n,) float32
+            Of the galaxy: where a star of the Milky Way would be.
 
         Raises
         ------
@@ -95,19 +127,14 @@ class Predictor:
         for name, array in (("spectra", spectra), ("noise", noise)):
             if array.shape != (len(spectra), N_KEPT):
                 raise ValueError(f"{name}: shape {array.shape}, expected (n, {N_KEPT}), one row for each spectrum")
-        n, (n_z, n_age) = len(spectra), self.checkpoint.decoder.shape
-        result = Predictions(
-            np.empty((n, n_z, n_age), dtype=np.float32),
-            np.empty(n, dtype=np.float32),
-            np.empty(n, dtype=np.float32),
-            np.empty(n, dtype=np.float32),
-            np.empty((n, N_WAVELENGTH), dtype=np.float32),
-        )
+        n = len(spectra)
+        redshifts = np.broadcast_to(np.asarray(redshift, dtype=np.float32), (n,))
+        result = self._empty(n)
         start = 0
         while start < n:
             rows = slice(start, start + self.batch)
             try:
-                parts = self._batch(spectra[rows], noise[rows], calibration)
+                parts = self._batch(spectra[rows], noise[rows], calibration, redshifts[rows])
             except torch.OutOfMemoryError as error:
                 self._halve(error)
                 continue
@@ -116,21 +143,42 @@ class Predictor:
             start = rows.stop
         return result
 
+    def _empty(self, n: int) -> Predictions:
+        """Room for n spectra."""
+        cells = self.checkpoint.decoder.shape
+        spectra = (cells, (), (), (), (N_WAVELENGTH,), (), ())
+        shapes = (*spectra, (len(APPRAISED), 2), (PARTS,), (len(KINDS),), (), (), ())
+        return Predictions(*(np.empty((n, *shape), dtype=np.float32) for shape in shapes))
+
     @torch.inference_mode()
     def _batch(
-        self, spectra: NDArray[np.float32], noise: NDArray[np.float32], calibration: float
+        self,
+        spectra: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        calibration: float,
+        redshift: NDArray[np.float32],
     ) -> tuple[torch.Tensor, ...]:
         """One batch of `self.batch` rows, the missing ones padded."""
-        seen = [self._padded(array) for array in (spectra, noise)]
-        fit = self.model.populations(self.model(*seen, torch.full_like(seen[0][:, 0], calibration)))
-        if self.model.refinement is not None:
-            model = self.model.refinement.templates(fit.grid.flatten(1), fit.av, fit.dispersion, fit.velocity)
-        else:
-            model = (fit.grid.flatten(1) @ self._templates) * torch.exp(fit.av[:, None] * self._curve)
-        return (*fit, model / seen_median(model[:, self._kept], self._used)[:, None])
+        flux, sigma, z = (self._padded(array) for array in (spectra, noise, redshift))
+        seen = Observation(flux, sigma, torch.full_like(z, calibration), z)
+        prediction = self.model(seen.flux, seen.noise, seen.calibration)
+        fit = self.model.populations(prediction)
+        if self.model.refinement is None:
+            mixture = (fit.grid.flatten(1) @ self._templates) * torch.exp(fit.av[:, None] * self._curve)
+            norm = self.model.norm(mixture)
+            return *fit, mixture / norm[:, None], norm, torch.ones_like(norm), *self._unappraised()
+        answer, look = self.model.reconsider(seen, prediction, fit)
+        appraised = self.model.appraise(seen, answer, look)
+        worth = self._unappraised() if appraised is None else _plain(appraised)
+        norm = self.model.norm(look.mixture)
+        return *fit, look.mixture / norm[:, None], norm, look.amplitude * norm, *worth
+
+    def _unappraised(self) -> list[torch.Tensor]:
+        shapes = ((len(APPRAISED), 2), (PARTS,), (len(KINDS),), (), (), ())
+        return [torch.full((self.batch, *shape), torch.nan, device=self.device) for shape in shapes]
 
     def _padded(self, rows: NDArray[np.float32]) -> torch.Tensor:
-        padded = np.ones((self.batch, N_KEPT), dtype=np.float32)
+        padded = np.ones((self.batch, *rows.shape[1:]), dtype=np.float32)
         padded[: len(rows)] = rows
         return torch.from_numpy(padded).to(self.device)
 
@@ -140,6 +188,18 @@ class Predictor:
         torch.cuda.empty_cache()
         self.batch //= 2
         logger.warning("%s: out of memory; batches are now of %d spectra", self.device, self.batch)
+
+
+def _plain(appraised: Appraised) -> tuple[torch.Tensor, ...]:
+    """In the order and units of `Predictions`."""
+    return (
+        appraised.log_widths.exp(),
+        appraised.log_model_error.exp(),
+        appraised.kind_logits.softmax(dim=1),
+        appraised.trust,
+        appraised.noise_scale,
+        appraised.shift,
+    )
 
 
 def resolve_device(device: str) -> str:

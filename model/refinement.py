@@ -46,6 +46,10 @@ class RefinementConfig(BaseModel):
     memory: int = Field(default=192, ge=0)
     """Features that a stage hands to the next one."""
 
+    def features(self, cells: int) -> int:
+        """How many numbers a stage looks at, for a grid of so many cells."""
+        return 2 * self.components + cells + 2 * WINDOWS + 8 + self.memory
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -59,11 +63,14 @@ class Observation:
         Standard deviation; infinite where a sample was filled.
     calibration : (B,) float32
         Expected scatter of the flux calibration.
+    redshift : (B,) float32
+        Of the galaxy; only the appraisal asks for it.
     """
 
     flux: Tensor
     noise: Tensor
     calibration: Tensor
+    redshift: Tensor
 
 
 @dataclass(frozen=True)
@@ -87,12 +94,51 @@ class Answer:
     memory: Tensor
 
 
+@dataclass(frozen=True)
+class Look:
+    """An answer's spectrum beside the observed one.
+
+    Attributes
+    ----------
+    mixture : (B, 948) float32
+        Templates as the answer mixes, moves and reddens them, in their own unit.
+    residual : (B, L) float32
+        Observed minus scaled model.
+    scale : (B,) float32
+        Of the model, near one.
+    amplitude : (B,) float32
+        Of `mixture`: what it is to be multiplied by to fit the observed spectrum.
+    precision : (B, L) float32
+        One over the stated variance; zero where a sample was filled.
+    excess : (B,) float32
+        Robust scatter of the residuals in units of the stated noise.
+    weight : (B, L) float32
+        Up to one; less for noisy samples and outliers.
+    typical : (B,) float32
+        Noise of a sample, as the residuals have it.
+    """
+
+    mixture: Tensor
+    residual: Tensor
+    scale: Tensor
+    amplitude: Tensor
+    precision: Tensor
+    excess: Tensor
+    weight: Tensor
+    typical: Tensor
+
+    @property
+    def standardised(self) -> Tensor:
+        """Residuals in units of the noise as they have it, (B, L); zero where a sample was filled."""
+        return self.residual * self.precision.sqrt() / self.excess[:, None]
+
+
 class Stage(nn.Module):
     """One correction: two gated layers and a linear one."""
 
     def __init__(self, config: RefinementConfig, cells: int) -> None:
         super().__init__()
-        inputs = 2 * config.components + cells + 2 * WINDOWS + 8 + config.memory
+        inputs = config.features(cells)
         self.memory = config.memory
         self.first = nn.Linear(inputs, 2 * config.hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(config.hidden) for _ in range(2))
@@ -166,15 +212,17 @@ class Refinement(nn.Module):
             answers.append(answer)
         return tuple(answers)
 
-    def features(self, seen: Observation, answer: Answer) -> Tensor:
-        """What a stage looks at, (B, F)."""
+    def look(self, seen: Observation, answer: Answer) -> Look:
+        """Turn an answer into a spectrum and subtract it."""
         probability_BG = answer.grid_logits.softmax(dim=1)
-        model_BL = self.templates(probability_BG, answer.av, answer.dispersion, answer.velocity)[:, self.kept]
+        mixture_BW = self.templates(probability_BG, answer.av, answer.dispersion, answer.velocity)
         # Dust dims by what the scale would only undo; left is a factor near one.
-        model_BL = model_BL * torch.exp(-answer.av * self.templates.attenuation.mean())[:, None]
+        bright_B = torch.exp(-answer.av * self.templates.attenuation.mean())
+        model_BL = mixture_BW[:, self.kept] * bright_B[:, None]
         precision_BL = seen.noise.clamp(min=NOISE_FLOOR).square().reciprocal()
         scale_B = (precision_BL * model_BL * seen.flux).sum(1) / (precision_BL * model_BL.square()).sum(1)
-        residual_BL = seen.flux - scale_B.clamp(0.2, 5.0)[:, None] * model_BL
+        scale_B = scale_B.clamp(0.2, 5.0)
+        residual_BL = seen.flux - scale_B[:, None] * model_BL
         with torch.no_grad():
             root_BL = precision_BL.sqrt()
             known_B = (precision_BL > 0).sum(1).clamp(min=1)
@@ -186,22 +234,31 @@ class Refinement(nn.Module):
             # Samples noisier than usual count less, as do outliers: as if the model were right there.
             weight_BL = (root_BL / root_BL.sum(1, keepdim=True) * known_B[:, None]).square().clamp(max=1.0)
             weight_BL = weight_BL / (1 + (z_BL / OUTLIER).square()).square()
-        projected_BK = (residual_BL * weight_BL) @ self.components
+        return Look(mixture_BW, residual_BL, scale_B, scale_B * bright_B, precision_BL, excess_B, weight_BL, typical_B)
+
+    def features(self, seen: Observation, answer: Answer) -> Tensor:
+        """What a stage looks at, (B, F)."""
+        return self.describe(seen, answer, self.look(seen, answer))
+
+    def describe(self, seen: Observation, answer: Answer, look: Look) -> Tensor:
+        """The numbers that tell an answer's residual, its circumstances and the answer itself, (B, F)."""
+        weight_BL, typical_B = look.weight, look.typical
+        projected_BK = (look.residual * weight_BL) @ self.components
         # The components' amplitudes that noise of this size leaves likely, in units of their scatter (Wiener's filter).
         likely_BK = projected_BK * self.scatter / (self.scatter.square() + typical_B[:, None].square())
         noisy_BK = projected_BK / typical_B[:, None]
         windows_BW = weight_BL.unflatten(1, (WINDOWS, -1)).mean(2)
-        rough_BW = (z_BL * weight_BL).unflatten(1, (WINDOWS, -1)).mean(2)
+        rough_BW = (look.standardised.detach() * weight_BL).unflatten(1, (WINDOWS, -1)).mean(2)
         numbers = torch.stack(
             [
                 answer.av,
                 answer.dispersion / KMS_SCALE,
                 answer.velocity / KMS_SCALE,
                 typical_B.log() / 2 + 2,
-                excess_B.log(),
+                look.excess.log(),
                 seen.calibration * 50,
                 seen.calibration.sign(),
-                scale_B.clamp(0.2, 5.0).log() * 10,
+                look.scale.log() * 10,
             ],
             dim=1,
         )

@@ -126,12 +126,18 @@ class SuiteResult:
         What the reader has to know: above all why something was left out.
     examples : list of Example
         Single spectra, for figures.
+    judged : dict
+        Errors beside the network's own statement of them (`galprote.model.coverage.Judged`), for figures.
+    trust : dict of (n,) float64
+        For figures.
     """
 
     cases: dict[str, dict[str, Any]] = field(default_factory=dict)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
+    judged: dict[str, Any] = field(default_factory=dict)
+    trust: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def add(
         self, case: str, comparison: Comparison, *, kinematics: bool = False, against: str | None = None

@@ -3,15 +3,15 @@
 Every ingredient beyond the paper has a name (`INGREDIENTS`) under which it can be left out.
 """
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from typing import Final, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from galprote.model.artefacts import ArtefactConfig, Artefacts
+from galprote.model.artefacts import ArtefactConfig, Artefacts, Circumstances
 from galprote.model.decoder import Decoder, kept_median
 from galprote.model.gaps import fill_gaps
 from galprote.model.grids import KEPT
@@ -185,21 +185,63 @@ class TrainingStream:
         *,
         known_noise: bool,
     ) -> SyntheticSpectra:
-        clean = self.templates(grid.flatten(1), av, dispersion, velocity)
-        clean = clean / kept_median(clean)[:, None]
-        around = effects.circumstances(clean, snr)
-        flux = effects.calibrate(clean, around)
-        flux = effects.emit(flux, around)
+        mixture = self.templates(grid.flatten(1), av, dispersion, velocity)
+        norm = kept_median(mixture)
+        clean = mixture / norm[:, None]
+        stars = effects.differ(clean)
+        around = effects.circumstances(stars, snr)
+        seen = self.exposed(effects, stars, around, known_noise=known_noise)
+        return replace(
+            seen, clean=clean, grid=grid, av=av, dispersion=dispersion, velocity=velocity, norm=seen.norm * norm
+        )
+
+    def exposed(
+        self,
+        effects: Artefacts,
+        light: Tensor,
+        around: Circumstances,
+        *,
+        known_noise: bool,
+        damage: Callable[[Tensor, Circumstances], Tensor] | None = None,
+    ) -> SyntheticSpectra:
+        """What is recorded of light (B, 948) of median one, whatever it comes from: without a truth of its own.
+
+        Parameters
+        ----------
+        effects : Artefacts
+        light : (B, 948) float32
+        around : Circumstances
+        known_noise : bool
+            Whether the noise is stated truthfully.
+        damage : callable, optional
+            What the detector does to the flux at last.
+        """
+        continuum = effects.calibrate(light, around)
+        flux = effects.emit(continuum, around)
         flux = effects.sky(flux, around)
-        flux = flux + around.noise * effects.normal(*clean.shape)
+        flux = flux + around.noise * effects.grain(*light.shape)
         flux = effects.spoil(flux)
+        if damage is not None:
+            flux = damage(flux, around)
         effects.lose(around)
         flux = fill_gaps(flux, around.known & self._kept)[:, self._kept]
         median = flux.median(dim=1, keepdim=True).values
         noise = around.noise if known_noise else effects.stated_noise(around)
         noise = torch.where(around.known, noise, torch.inf)[:, self._kept]
+        nothing = torch.zeros_like(median[:, 0])
+        grid = nothing[:, None, None].expand(-1, *self.paper.decoder.shape)
         return SyntheticSpectra(
-            flux / median, clean, grid, av, dispersion, velocity, noise / median, around.calibration
+            flux / median,
+            light,
+            grid,
+            nothing,
+            nothing,
+            nothing,
+            noise / median,
+            around.calibration,
+            continuum / median,
+            median[:, 0],
+            around.redshift[:, 0],
         )
 
     def _mixture(self, n: int) -> Tensor:

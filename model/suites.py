@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from galprote.model.artefacts import ArtefactConfig
 from galprote.model.bench import (
@@ -102,7 +103,7 @@ def paper_examples(bench: Bench) -> list[Example]:
         Example(
             f"{level:.0%} noise",
             batch.spectra[k].numpy(),
-            answer.model[k],
+            answer.model[k] * answer.gain[k],
             batch.grid[k].numpy(),
             answer.grid[k],
             bench.decoder.log_ages,
@@ -231,9 +232,15 @@ def artefacts_suite(bench: Bench) -> SuiteResult:
 
 def tilted(batch: SyntheticSpectra, slope: float) -> SyntheticSpectra:
     """Multiply spectra and their noise by a straight line that rises by `slope` from the blue to the red end."""
-    middle = (WAVELENGTH[0] + WAVELENGTH[-1]) / 2
-    line = 1 + slope * (WAVELENGTH[KEPT] - middle) / (WAVELENGTH[-1] - WAVELENGTH[0])
-    factor = torch.from_numpy(line.astype(np.float32))
+    factor = torch.from_numpy(straight_line(slope, WAVELENGTH[KEPT]))
     flux = batch.spectra * factor
-    median = flux.median(dim=1, keepdim=True).values
-    return replace(batch, spectra=flux / median, noise=batch.noise * factor / median)
+    whole = torch.from_numpy(straight_line(slope, WAVELENGTH))
+    moved = replace(batch, noise=batch.noise * factor, continuum=batch.continuum * whole)
+    return moved.rescaled(flux, flux.median(dim=1, keepdim=True).values)
+
+
+def straight_line(slope: float, wavelength: NDArray[np.float64]) -> NDArray[np.float32]:
+    """One at the middle of the spectrum, rising by `slope` from the blue to the red end: (n,) float32."""
+    middle = (WAVELENGTH[0] + WAVELENGTH[-1]) / 2
+    line = 1 + slope * (wavelength - middle) / (WAVELENGTH[-1] - WAVELENGTH[0])
+    return np.asarray(line, dtype=np.float32)

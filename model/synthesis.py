@@ -69,6 +69,12 @@ class SyntheticSpectra:
         filled and says nothing.
     calibration : (B,) float32
         Expected scatter of the flux calibration's smooth error.
+    continuum : (B, 948) float32
+        The stars' light as it was calibrated: without noise, gas and sky, in the unit of `spectra`.
+    norm : (B,) float32
+        The median that `spectra` was divided by, in the unit of the templates' mixture behind its dust: light to mass.
+    redshift : (B,) float32
+        Of the galaxy, which places the night sky's lines.
     """
 
     spectra: Tensor
@@ -79,9 +85,22 @@ class SyntheticSpectra:
     velocity: Tensor
     noise: Tensor
     calibration: Tensor
+    continuum: Tensor
+    norm: Tensor
+    redshift: Tensor
 
     def __len__(self) -> int:
         return len(self.av)
+
+    def rescaled(self, spectra: Tensor, factor: Tensor) -> "SyntheticSpectra":
+        """Other spectra (B, 876) of the same light, and all in units of `factor` (B, 1)."""
+        return replace(
+            self,
+            spectra=spectra / factor,
+            noise=self.noise / factor,
+            continuum=self.continuum / factor,
+            norm=self.norm * factor[:, 0],
+        )
 
 
 def seen_through(batch: SyntheticSpectra, visible: NDArray[np.bool_]) -> SyntheticSpectra:
@@ -96,8 +115,8 @@ def seen_through(batch: SyntheticSpectra, visible: NDArray[np.bool_]) -> Synthet
     if visible[KEPT].all():
         return batch
     used = torch.from_numpy(visible[KEPT]).to(batch.spectra.device).expand_as(batch.spectra)
-    flux, median = fill_gaps(batch.spectra, used), seen_median(batch.spectra, used[0])[:, None]
-    return replace(batch, spectra=flux / median, noise=torch.where(used, batch.noise, torch.inf) / median)
+    known = replace(batch, noise=torch.where(used, batch.noise, torch.inf))
+    return known.rescaled(fill_gaps(batch.spectra, used), seen_median(batch.spectra, used[0])[:, None])
 
 
 def smoothed_templates_matrix(decoder: Decoder) -> Tensor:
@@ -211,8 +230,14 @@ class Synthesizer:
 
     def clean(self, grid: Tensor, av: Tensor) -> Tensor:
         """Noise-free spectra (B, 948) of grids and attenuations, median of the kept samples one."""
-        spectra = (grid.flatten(1) @ self._templates) * torch.exp(av[:, None] * self._curve)
-        return spectra / kept_median(spectra)[:, None]
+        return self._reddened(grid, av) / self.norm(grid, av)[:, None]
+
+    def norm(self, grid: Tensor, av: Tensor) -> Tensor:
+        """Median of the kept samples of a mixture of templates behind its dust, (B,)."""
+        return kept_median(self._reddened(grid, av))
+
+    def _reddened(self, grid: Tensor, av: Tensor) -> Tensor:
+        return (grid.flatten(1) @ self._templates) * torch.exp(av[:, None] * self._curve)
 
     def make(self, grid: Tensor, av: Tensor, level: Tensor | None = None) -> SyntheticSpectra:
         """Make the noisy spectra of given populations.
@@ -224,7 +249,8 @@ class Synthesizer:
         level : (B,) int64, optional
             Which of the noise levels each spectrum gets; drawn when not given.
         """
-        clean = self.clean(grid, av)
+        norm = self.norm(grid, av)
+        clean = self._reddened(grid, av) / norm[:, None]
         if level is None:
             level = self._integers(0, len(self.noise.levels), (len(av),))
         sigma = torch.tensor(self.noise.levels, device=self.device)[level]
@@ -232,13 +258,16 @@ class Synthesizer:
         flux, masked = self._patch(flux)
         flux, lost = self._gap(flux)
         flux = flux[:, self._kept]
-        flux = flux / flux.median(dim=1, keepdim=True).values
+        median = flux.median(dim=1, keepdim=True).values
+        flux = flux / median
         # The paper's network is told nothing about patches; in a share of the spectra the medians are known.
         flagged = self._uniform((len(av), 1)) < self.noise.flagged
         filled = (lost | (masked & flagged))[:, self._kept]
         noise = torch.where(filled, torch.inf, der_snr(flux)[:, None])
         rest = torch.zeros_like(av)
-        return SyntheticSpectra(flux, clean, grid, av, rest, rest, noise, rest)
+        return SyntheticSpectra(
+            flux, clean, grid, av, rest, rest, noise, rest, clean / median, norm * median[:, 0], rest
+        )
 
     def _patch(self, flux: Tensor) -> tuple[Tensor, Tensor]:
         """Spoil random patches: noise in one half of them, their median in place of the other (section 3.2).

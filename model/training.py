@@ -9,7 +9,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from galprote.model.appraisal_training import appraised_checkpoint
 from galprote.model.card import model_card
 from galprote.model.checkpoint import add_to_metadata, load_checkpoint, save_checkpoint
 from galprote.model.errors import ConfigError, LibraryError
@@ -28,21 +28,11 @@ from galprote.model.stream import TrainingStream
 from galprote.model.synthesis import SyntheticSpectra, seen_through
 from galprote.model.templates import verified_decoder
 from galprote.model.training_config import TrainingConfig
-from galprote.model.training_log import append_to_log, check_tensorboard, shorten_log
+from galprote.model.training_log import Progress, append_to_log, check_tensorboard, shorten_log
 from galprote.model.transformer import GalProTE
 
 #: A run that is killed loses at most so much work.
 SAVE_SECONDS: Final = 60.0
-
-
-@dataclass
-class Progress:
-    """What a training run reports after every validation."""
-
-    step: int
-    steps: int
-    spectra_per_second: float
-    metrics: dict[str, float]
 
 
 class Trainer:
@@ -91,13 +81,21 @@ class Trainer:
         """The resumable state."""
         return self.config.output / "state.pt"
 
-    def run(self, report: Callable[[Progress], None] = lambda progress: None, *, resume: bool = True) -> Path:
+    def run(
+        self,
+        report: Callable[[Progress], None] = lambda progress: None,
+        tell: Callable[[str], None] = lambda words: None,
+        *,
+        resume: bool = True,
+    ) -> Path:
         """Train to the end and write the checkpoint.
 
         Parameters
         ----------
         report : callable
             Called with a `Progress` after every validation.
+        tell : callable
+            Told how far the appraisal is.
         resume : bool
             Go on from the last state in the output folder, if there is one.
 
@@ -131,7 +129,11 @@ class Trainer:
                 report(Progress(self.step, self.config.steps, speed, metrics))
         if not metrics:
             self.write_checkpoint(self.validate())
-        return self._describe(self.config.output / "galprote.safetensors")
+        path = self._describe(self.config.output / "galprote.safetensors")
+        if self.config.appraisal is not None:
+            appraised_checkpoint(load_checkpoint(path), self.config.appraisal, path, self.device, tell)
+            self._describe(path)
+        return path
 
     def train_step(self, batch: SyntheticSpectra) -> float:
         """One step of the optimiser; returns the loss."""
@@ -220,7 +222,7 @@ class Trainer:
 
     def _recipe(self) -> str:
         """All that decides the weights, as JSON: the library by its content, wherever it lies."""
-        settings = self.config.model_dump(mode="json", exclude={"output", "tensorboard"})
+        settings = self.config.model_dump(mode="json", exclude={"output", "tensorboard", "appraisal"})
         settings["library"]["path"] = library_sha256(self.config.library.path)
         if self.config.start_from is not None:
             settings["start_from"] = file_sha256(self.config.start_from)
@@ -228,7 +230,7 @@ class Trainer:
 
     def write_checkpoint(self, metrics: dict[str, float]) -> None:
         """Write the averaged weights as a checkpoint."""
-        settings = self.config.model_dump(mode="json", exclude={"output"})
+        settings = self.config.model_dump(mode="json", exclude={"output", "appraisal"})
         settings["library"]["path"] = self.config.library.path.name
         if self.config.start_from is not None:
             settings["start_from"] = load_checkpoint(self.config.start_from).weights_sha256

@@ -7,6 +7,7 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from galprote.model.appraisal_recipe import AppraisalRecipe
 from galprote.model.checkpoint import default_checkpoint
 from galprote.model.errors import ConfigError
 from galprote.model.grids import AV_CLASSES
@@ -49,6 +50,8 @@ class TrainingConfig(BaseModel):
     """The survey's spectra; null: the paper's alone."""
     start_from: Path | None = None
     """Begin with this checkpoint's weights wherever names and shapes agree; `shipped`: the one that galprote has."""
+    appraisal: AppraisalRecipe | None = None
+    """What the finished network learns of its errors and limits; null: its answers are bare numbers."""
     loss: LossConfig = LossConfig()
     steps: int = Field(default=6000, ge=1)
     batch: int = Field(default=512, ge=2)
@@ -77,6 +80,10 @@ class TrainingConfig(BaseModel):
         paper = self.stream is None or (self.stream.paper > 0 and "paper" not in self.stream.without)
         if paper and self.model.av_max < AV_CLASSES[-1]:
             raise ValueError(f"model.av_max = {self.model.av_max}: the paper's spectra reach {AV_CLASSES[-1]} mag")
+        if self.model.appraisal is not None:
+            raise ValueError("model.appraisal: has its own section, appraisal, beside model")
+        if self.appraisal is not None and self.model.refinement is None:
+            raise ValueError("appraisal needs model.refinement: it looks at residuals of the reconstructed spectrum")
         if self.block_steps is not None and (self.model.refinement is None or self.block_steps >= self.steps):
             raise ValueError("block_steps needs model.refinement, and steps beyond it")
         return self
@@ -115,17 +122,49 @@ def read_training_config(
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     except ValidationError as error:
-        problems = [
-            f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()
-        ]
-        raise ConfigError("\n".join(problems)) from error
+        raise ConfigError("\n".join(_problems(path, error))) from error
     return config.model_copy(
         update={
             "library": config.library.model_copy(update={"path": library or path.parent / config.library.path}),
             "output": output or path.parent / config.output,
+            "appraisal": config.appraisal
+            and config.appraisal.model_copy(update={"stars": _beside(config.appraisal.stars, path)}),
             "start_from": _checkpoint(start_from, Path()) or _checkpoint(config.start_from, path.parent),
         }
     )
+
+
+def read_appraisal_recipe(path: Path, *, stars: Path | None = None) -> AppraisalRecipe:
+    """Read the section `appraisal` of a training YAML; `stars` replaces the file's.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, what was found and what was expected.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+        section = raw.get("appraisal") if isinstance(raw, dict) else None
+        if section is None:
+            raise ConfigError(f"{path}: no section `appraisal`; configs/train/survey.yaml has one")
+        recipe = AppraisalRecipe.model_validate(section)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problems(path, error, "appraisal."))) from error
+    return recipe.model_copy(update={"stars": stars or _beside(recipe.stars, path)})
+
+
+def _problems(path: Path, error: ValidationError, section: str = "") -> list[str]:
+    return [
+        f"{path}: {section}{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()
+    ]
+
+
+def _beside(named: Path | None, path: Path) -> Path | None:
+    return None if named is None else path.parent / named
 
 
 def _checkpoint(named: Path | None, folder: Path) -> Path | None:

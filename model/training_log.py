@@ -1,11 +1,22 @@
 """The log of a training run: a line of numbers for every validation, as CSV and for TensorBoard."""
 
 import csv
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from galprote.model.errors import ConfigError
+
+
+@dataclass
+class Progress:
+    """What a training run reports after every validation."""
+
+    step: int
+    steps: int
+    spectra_per_second: float
+    metrics: dict[str, float]
 
 
 def append_to_log(folder: Path, row: dict[str, Any], *, tensorboard: bool) -> None:

@@ -4,7 +4,7 @@ Tensor names carry their shape: B spectra, L wavelength samples (876), C channel
 (L / pool), G cells of the metallicity-age grid, A attenuation classes.
 """
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from galprote.model.appraisal import Appraisal, AppraisalConfig, Appraised
 from galprote.model.attention import SERIES_BOUND, attend, score_bound, series_attention
-from galprote.model.grids import AV_STEP, EDGES, N_KEPT, visible_samples
+from galprote.model.gaps import seen_median
+from galprote.model.grids import AV_STEP, EDGES, KEPT, N_KEPT, visible_samples
 from galprote.model.kinematics import MAX_DISPERSION, MAX_VELOCITY, KinematicTemplates
-from galprote.model.refinement import KMS_SCALE, Answer, Observation, Refinement, RefinementConfig
+from galprote.model.refinement import KMS_SCALE, Answer, Look, Observation, Refinement, RefinementConfig
+
+#: Light fractions that are taken to be none.
+LEAST_LIGHT: Final = 1e-7
 
 
 class ModelConfig(BaseModel):
@@ -49,6 +54,8 @@ class ModelConfig(BaseModel):
     """Largest A_V; the classes are 0.1 mag apart."""
     refinement: RefinementConfig | None = None
     """Stages behind the blocks; null: the paper's plain network."""
+    appraisal: AppraisalConfig | None = None
+    """Intervals and trust behind the stages; null: the network's answers are bare numbers."""
     window: tuple[float, float] | None = None
     """Rest-frame wavelengths to use, Angstrom, within 4748 to 7102; what is outside counts as a gap, and cubes need not
     reach there."""
@@ -71,6 +78,8 @@ class ModelConfig(BaseModel):
             )
         if any(kernel % 2 == 0 or kernel < 1 for kernel in self.kernels):
             raise ValueError("kernels must be odd and positive, so that the convolution keeps the spectrum's length")
+        if self.appraisal is not None and self.refinement is None:
+            raise ValueError("appraisal needs refinement: it looks at the residuals of the reconstructed spectrum")
         if self.refinement is not None and self.av_readout == "argmax":
             raise ValueError("av_readout: argmax is for the plain network; stages need a continuous A_V: mean")
         return self
@@ -206,6 +215,8 @@ class GalProTE(nn.Module):
     input_mean: Tensor
     input_scale: Tensor
     av_classes: Tensor
+    _kept: Tensor
+    _used: Tensor
 
     def __init__(self, config: ModelConfig, templates: KinematicTemplates | None = None) -> None:
         super().__init__()
@@ -220,6 +231,12 @@ class GalProTE(nn.Module):
                 raise ValueError("a network with refinement needs templates")
             self.kinematic_head = nn.Linear(width, 2)
             self.refinement = Refinement(config.refinement, templates)
+        self.appraisal: Appraisal | None = None
+        if config.appraisal is not None and self.refinement is not None:
+            cells = config.n_metallicity * config.n_age
+            self.appraisal = Appraisal(config.appraisal, self.refinement.config.features(cells))
+        self.register_buffer("_kept", torch.from_numpy(KEPT), persistent=False)
+        self.register_buffer("_used", torch.from_numpy(config.visible[KEPT]), persistent=False)
         self.register_buffer("input_mean", torch.zeros(N_KEPT))
         self.register_buffer("input_scale", torch.ones(()))
         self.register_buffer("av_classes", torch.arange(config.av_classes) * AV_STEP, persistent=False)
@@ -264,8 +281,27 @@ class GalProTE(nn.Module):
         )
         if not refine:
             return Prediction(grid_logits, av_logits, (start,))
-        answers = self.refinement(Observation(spectra_BL, noise_BL, calibration_B), start)
+        observation = Observation(spectra_BL, noise_BL, calibration_B, torch.zeros_like(calibration_B))
+        answers = self.refinement(observation, start)
         return Prediction(grid_logits, av_logits, (start, *answers))
+
+    def norm(self, spectra_BW: Tensor) -> Tensor:
+        """Median of what the network would see of spectra (B, 948): (B,)."""
+        return seen_median(spectra_BW[:, self._kept], self._used)
+
+    def reconsider(self, seen: Observation, prediction: Prediction, fit: Fit) -> tuple[Answer, Look]:
+        """The fit as it is given away, in the form of an answer, with what it leaves of the spectrum."""
+        assert self.refinement is not None
+        logits_BG = fit.grid.flatten(1).clamp(min=LEAST_LIGHT).log()
+        answer = Answer(logits_BG, fit.av, fit.dispersion, fit.velocity, prediction.answers[-1].memory)
+        return answer, self.refinement.look(seen, answer)
+
+    def appraise(self, seen: Observation, answer: Answer, look: Look) -> Appraised | None:
+        """What the fit is worth; None from a network without appraisal."""
+        if self.appraisal is None or self.refinement is None:
+            return None
+        appraised: Appraised = self.appraisal(self.refinement, seen, answer, look)
+        return appraised
 
     def freeze_blocks(self) -> None:
         """Keep all weights but the refinement's, and the statistics of the normalisation."""

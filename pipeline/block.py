@@ -1,25 +1,44 @@
 """One block of a cube, from native spectra to products: three pure steps, no Dask and no files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galprote.model.grids import WAVELENGTH
-from galprote.model.populations import Populations, grid_means
+from galprote.model.populations import Populations
 from galprote.model.predictor import Predictions, Predictor
 from galprote.model.reconstruction import LOG_EDGES, Reconstruction
+from galprote.pipeline.continuum_error import spread_parts
+from galprote.pipeline.photometry import Photometry
 from galprote.pipeline.preprocess import PreprocessSettings, SpectraBatch, foreground_extinction, preprocess
-from galprote.pipeline.products import INTERNAL_R_V
 from galprote.pipeline.quality import Status
+from galprote.pipeline.quantities import quantities, remarks
 from galprote.pipeline.rebin import edges_of, rebin_matrix
 
 #: A fit is poor when its residuals exceed this share of the flux, and so many times the noise.
 POOR_RMS, POOR_NOISE = 0.05, 3.0
 
-#: Light in the three youngest or oldest templates above which the age is at the boundary, and A_V's distance from it.
-BOUNDARY_LIGHT, BOUNDARY_AV = 0.5, 0.05
+#: Field of `Populations` -> map.
+POPULATIONS = {
+    "log_age": "age_lw",
+    "log_age_error": "age_lw_error",
+    "metallicity": "metallicity_lw",
+    "metallicity_error": "metallicity_lw_error",
+    "av": "av",
+    "av_error": "av_error",
+    "log_age_mw": "age_mw",
+    "log_age_mw_error": "age_mw_error",
+    "metallicity_mw": "metallicity_mw",
+    "metallicity_mw_error": "metallicity_mw_error",
+    "mass_to_light": "mass_to_light",
+    "mass_to_light_error": "mass_to_light_error",
+    "t50": "t50",
+    "t90": "t90",
+    "trust": "trust",
+    "noise_scale": "noise_scale",
+}
 
 
 @dataclass(frozen=True)
@@ -29,17 +48,20 @@ class BlockSettings:
     Attributes
     ----------
     preprocess : PreprocessSettings
-    residual, continuum_subtracted, light_grid : bool
+    residual, continuum_subtracted, grid : bool
         Which cubes to make besides the maps.
     flux_calibration_error : float
         Expected scatter of a smooth error of the flux calibration, relative.
+    photometry : Photometry
+        What leads from flux to mass.
     """
 
     preprocess: PreprocessSettings
     residual: bool
     continuum_subtracted: bool
-    light_grid: bool
+    grid: bool
     flux_calibration_error: float = 0.01
+    photometry: Photometry = field(default_factory=Photometry)
 
 
 @dataclass(frozen=True)
@@ -52,13 +74,14 @@ class PreparedBlock:
         Rows and columns.
     batch : SpectraBatch
         Of the rows x columns spectra.
-    native : (m, k) float32 or None
-        Native flux of the spectra to fit, kept only for the continuum-subtracted cube.
+    native, native_variance : (m, k) float32 or None
+        Native flux of the spectra to fit, and its variance, kept only for the continuum-subtracted cube.
     """
 
     shape: tuple[int, int]
     batch: SpectraBatch
     native: NDArray[np.float32] | None
+    native_variance: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -68,34 +91,38 @@ class FittedBlock:
     Attributes
     ----------
     prepared : PreparedBlock
-    log_age, metallicity, av, dispersion, velocity : (k,) float32
+    values : dict of (k,) float32
+        By the names of their maps.
+    dispersion, velocity : (k,) float32
     grid : (k, n_metallicity, n_age) float32 or None
     model : (k, 948) float32
-        Model spectra, median of what the network would see of them one.
-    continuum : (m, k) float32 or None
-        Model on the native channels, in the cube's unit and behind the foreground dust.
-    boundary : (k,) uint16
-        Bits for ages and A_V at the ends of the model's range.
+        Model spectra that fit the observed ones, in units of these' median flux.
+    continuum, continuum_error : (m, k) float32 or None
+        Model on the native channels, in the cube's unit and behind the foreground dust, and its error.
+    remarks : (k,) int32
+        Bits of `Status` that the model's answer gives.
     """
 
     prepared: PreparedBlock
-    log_age: NDArray[np.float32]
-    metallicity: NDArray[np.float32]
-    av: NDArray[np.float32]
+    values: dict[str, NDArray[np.float32]]
     dispersion: NDArray[np.float32]
     velocity: NDArray[np.float32]
     grid: NDArray[np.float32] | None
     model: NDArray[np.float32]
     continuum: NDArray[np.float32] | None
-    boundary: NDArray[np.uint16]
+    continuum_error: NDArray[np.float32] | None
+    remarks: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class BlockProducts:
-    """What is written of a block: `maps` by name (rows, columns), and cubes (..., rows, columns) by name."""
+    """What is written of a block: `maps` by name (rows, columns), and cubes by name.
+
+    Cubes are (..., rows, columns), but for `grid`, which is (rows, columns, n_metallicity, n_age).
+    """
 
     maps: dict[str, NDArray[np.generic]]
-    cubes: dict[str, NDArray[np.float32]]
+    cubes: dict[str, NDArray[np.floating]]
     fitted: int
 
 
@@ -116,35 +143,34 @@ def prepare_block(
     m, rows, columns = flux.shape
     spectra = flux.reshape(m, -1)
     flat = None if excluded is None else excluded.ravel()
-    batch = preprocess(spectra, variance.reshape(m, -1), settings.preprocess, flat)
-    native = np.compress(batch.fitted, spectra, axis=1) if settings.continuum_subtracted else None
-    return PreparedBlock((rows, columns), batch, native)
+    noise = variance.reshape(m, -1)
+    batch = preprocess(spectra, noise, settings.preprocess, flat)
+    if not settings.continuum_subtracted:
+        return PreparedBlock((rows, columns), batch, None, None)
+    native, native_variance = (np.compress(batch.fitted, values, axis=1) for values in (spectra, noise))
+    return PreparedBlock((rows, columns), batch, native, native_variance)
 
 
 def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: Predictor) -> FittedBlock:
     """Run the model over a prepared block."""
-    decoder = predictor.checkpoint.decoder
-    batch = prepared.batch
-    found = predictor(batch.spectra, batch.noise, settings.flux_calibration_error)
-    log_age, metallicity = grid_means(found.grid, decoder.log_ages, decoder.metallicities)
-    by_age = found.grid.sum(axis=1)
-    ends = np.maximum(by_age[:, :3].sum(axis=1), by_age[:, -3:].sum(axis=1))
-    av_end = found.av > float(predictor.model.av_classes[-1]) - BOUNDARY_AV
-    boundary = np.where(ends > BOUNDARY_LIGHT, Status.AGE_BOUNDARY, 0) | np.where(av_end, Status.AV_BOUNDARY, 0)
-    continuum = None
+    batch, redshift = prepared.batch, settings.preprocess.redshift
+    found = predictor(batch.spectra, batch.noise, settings.flux_calibration_error, redshift)
+    flux = batch.flux[batch.fitted]
+    scale = flux * found.gain
+    continuum = continuum_error = None
     if settings.continuum_subtracted:
-        continuum = native_continuum(found, batch.flux[batch.fitted], settings.preprocess, predictor)
+        continuum = native_continuum(found, scale, settings.preprocess, predictor)
+        continuum_error = native_continuum_error(found.model_error, flux, settings.preprocess)
     return FittedBlock(
         prepared,
-        log_age,
-        metallicity,
-        found.av,
+        quantities(found, flux, redshift, settings.photometry, predictor),
         found.dispersion,
         found.velocity,
-        found.grid if settings.light_grid else None,
-        found.model,
+        found.grid if settings.grid else None,
+        found.model * found.gain[:, None],
         continuum,
-        boundary.astype(np.uint16),
+        continuum_error,
+        remarks(found, float(predictor.model.av_classes[-1])),
     )
 
 
@@ -161,7 +187,7 @@ def native_continuum(
     found : Predictions
         Of k spectra.
     scale : (k,) float32
-        Their median flux.
+        What their model spectra are multiplied by.
     settings : PreprocessSettings
     predictor : Predictor
 
@@ -185,6 +211,16 @@ def native_continuum(
     return continuum
 
 
+def native_continuum_error(
+    model_error: NDArray[np.float32], scale: NDArray[np.float32], settings: PreprocessSettings
+) -> NDArray[np.float32]:
+    """Error of `native_continuum`, (m, k) float32: the model spectrum's, by parts of the spectrum (k, PARTS)."""
+    wavelength = np.array(settings.wavelength)
+    dim = (10 ** (-0.4 * foreground_extinction(settings))).astype(np.float32)
+    parts = spread_parts(wavelength / (1 + settings.redshift)) * dim[:, None]
+    return np.asarray(parts @ np.ascontiguousarray((model_error * scale[:, None]).T), dtype=np.float32)
+
+
 @lru_cache(maxsize=2)
 def _reconstruction(predictor: Predictor) -> Reconstruction:
     """Made when it is first wanted: most surveys do without."""
@@ -200,21 +236,24 @@ def residual_statistics(batch: SpectraBatch, model: NDArray[np.float32]) -> NDAr
     return rms
 
 
-def final_status(fitted: FittedBlock, rms: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+def final_status(fitted: FittedBlock, rms: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """All bits of every spectrum (n,), and which of the fitted ones (k,) have finite values."""
     batch = fitted.prepared.batch
     status = batch.status.copy()
-    finite = np.isfinite(fitted.log_age) & np.isfinite(fitted.metallicity) & np.isfinite(fitted.av)
+    finite = np.isfinite(fitted.model[:, 0])
+    for name in ("age_lw", "metallicity_lw", "av"):
+        finite &= np.isfinite(fitted.values[name])
     noise = 1 / np.maximum(batch.snr[batch.fitted], 1e-6)
     poor = (rms > POOR_RMS) & (rms > POOR_NOISE * noise)
-    bits = fitted.boundary | np.where(poor, np.uint16(Status.POOR_FIT), np.uint16(0))
-    status[batch.fitted] |= np.where(finite, bits, np.uint16(Status.FAILED))
+    bits = fitted.remarks | np.where(poor, np.int32(Status.POOR_FIT), np.int32(0))
+    status[batch.fitted] |= np.where(finite, bits, np.int32(Status.FAILED))
     return status, finite
 
 
 def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
     """Paint a fitted block back on the image."""
-    batch, (rows, columns) = fitted.prepared.batch, fitted.prepared.shape
+    prepared = fitted.prepared
+    batch, (rows, columns) = prepared.batch, prepared.shape
     rms = residual_statistics(batch, fitted.model)
     status, finite = final_status(fitted, rms)
 
@@ -224,13 +263,8 @@ def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
         image[..., batch.fitted] = np.where(finite, values, np.float32(np.nan))
         return image.reshape(*values.shape[:-1], rows, columns)
 
-    maps: dict[str, NDArray[np.generic]] = {
-        "age_lw": paint(fitted.log_age),
-        "metallicity_lw": paint(fitted.metallicity),
-        "av": paint(fitted.av),
-        "ebv_stars": paint(fitted.av / np.float32(INTERNAL_R_V)),
-        "residual_rms": paint(rms),
-    }
+    maps: dict[str, NDArray[np.generic]] = {name: paint(values) for name, values in fitted.values.items()}
+    maps["residual_rms"] = paint(rms)
     whole: dict[str, NDArray[np.generic]] = {
         "flux": batch.flux,
         "snr": batch.snr,
@@ -239,14 +273,22 @@ def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
         "status": status,
     }
     maps |= {name: values.reshape(rows, columns) for name, values in whole.items()}
-    cubes: dict[str, NDArray[np.float32]] = {}
+    cubes: dict[str, NDArray[np.floating]] = {}
     if settings.residual:
         scale = batch.flux[batch.fitted][:, None]
         cubes["residual"] = paint((batch.rebinned - fitted.model * scale).T)
-    if fitted.continuum is not None and fitted.prepared.native is not None:
-        cubes["continuum_subtracted"] = paint(fitted.prepared.native - fitted.continuum)
+    if prepared.native is not None and prepared.native_variance is not None and fitted.continuum is not None:
+        cubes["continuum_subtracted"] = paint(prepared.native - fitted.continuum)
+        assert fitted.continuum_error is not None
+        with np.errstate(invalid="ignore"):  # variances may be negative
+            noise = np.sqrt(prepared.native_variance + fitted.continuum_error**2)
+        noise[~(prepared.native_variance > 0)] = np.nan
+        cubes["continuum_subtracted_error"] = paint(noise)
     if fitted.grid is not None:
-        cubes["light_grid"] = paint(np.moveaxis(fitted.grid, 0, -1))
+        cells = fitted.grid.shape[1:]
+        grid = np.full((rows * columns, *cells), np.nan, dtype=np.float16)
+        grid[batch.fitted] = np.where(finite[:, None, None], fitted.grid, np.nan)
+        cubes["grid"] = grid.reshape(rows, columns, *cells)
     return BlockProducts(maps, cubes, int(finite.sum()))
 
 
@@ -262,16 +304,15 @@ def populations_of(fitted: FittedBlock) -> Populations:
         return full
 
     if fitted.grid is None:
-        raise ValueError("settings.light_grid must be on")
+        raise ValueError("settings.grid must be on")
     model_flux = fitted.model * batch.flux[batch.fitted][:, None]
     assert model_flux.shape[1] == len(WAVELENGTH)
+    values = {name: place(fitted.values[product]) for name, product in POPULATIONS.items()}
     return Populations(
-        place(fitted.log_age),
-        place(fitted.metallicity),
-        place(fitted.av),
-        place(fitted.grid),
-        place(model_flux),
-        place(fitted.dispersion),
-        place(fitted.velocity),
-        status,
+        grid=place(fitted.grid),
+        model_flux=place(model_flux),
+        dispersion=place(fitted.dispersion),
+        velocity=place(fitted.velocity),
+        status=status,
+        **values,
     )

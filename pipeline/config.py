@@ -43,9 +43,9 @@ class ProductsConfig(_Section):
     residual: bool = True
     """Residual cube (observed minus model) on the model's rest-frame wavelengths."""
     continuum_subtracted: bool = False
-    """Observed minus model on the cube's own channels, for emission-line work."""
-    light_grid: bool = False
-    """The 12 x 53 grid of light fractions of every spaxel."""
+    """Observed minus model on the cube's own channels, for emission-line work, and its error."""
+    grid: bool = False
+    """The 12 x 53 grid of light fractions of every spaxel: its star-formation history."""
     fits: bool = True
     """The same as FITS files."""
     figure: bool = True
@@ -73,6 +73,8 @@ class GalaxyConfig(_Section):
     """Spaxels with a larger share of samples missing are not fitted."""
     flux_calibration_error: float = Field(default=0.01, ge=0, le=0.03)
     """Expected scatter of a smooth error of the cube's flux calibration along the spectrum, relative; 0: perfect."""
+    pixel_scale_arcsec: float | None = Field(default=None, gt=0, le=60)
+    """Side of a spaxel, for surface densities; null: from the cube's WCS."""
     line_filter: LineFilterConfig = LineFilterConfig()
     """The running median that removes bright lines and sky residuals."""
     products: ProductsConfig = ProductsConfig()

@@ -26,19 +26,20 @@ from numpy.typing import NDArray
 from galprote.model.errors import GalproteError
 from galprote.pipeline.products import MAPS
 from galprote.pipeline.readers.axis import vacuum_to_air
+from galprote.pipeline.store import image_first
 
 #: FITS extension (and the end of the file's name) of each cube, and its axes before y and x.
 CUBES: Final = {
     "residual": ("RESIDUAL", ("wavelength",)),
     "continuum_subtracted": ("CONTSUB", ("wavelength_observed",)),
-    "light_grid": ("GRID", ("metallicity", "age")),
+    "grid": ("GRID", ("metallicity", "age")),
 }
 #: A slab of a cube is cut into column ranges where it would be larger; exporting takes up to twice as much.
 SLAB_BYTES: Final = 72 * 1024**2
 #: Largest error of a wavelength axis that is written as a formula, in channels (0.08 km/s for MUSE).
 AXIS_TOLERANCE: Final = 1e-3
 BLOCK_BYTES: Final = 2880  # of which FITS files consist
-_BITPIX: Final = {"uint8": 8, "float32": -32, "float64": -64, "int16": 16, "uint16": 16}
+_BITPIX: Final = {"uint8": 8, "float32": -32, "float64": -64, "int16": 16, "int32": 32}
 #: Keywords of a celestial header that are written anew, or belong to a spectral axis.
 _REPLACED: Final = re.compile(r"WCSAXES|(CDELT|CD|PC)\d.*|SPECSYS|SSYS...|VELOSYS|ZSOURCE|VELANGL|RESTFRQ|RESTWAV")
 
@@ -112,7 +113,7 @@ def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, A
     array, (extension, axes) = arrays[name], CUBES[name]
     coordinates = {axis: np.asarray(arrays[axis][...], dtype=np.float64) for axis in axes}
     cards = _image_cards(array, extension) + celestial_cards(about["wcs_header"], axes=array.ndim)
-    if name == "light_grid":
+    if name == "grid":
         cards += _axis_cards(3, "INDEX", "values: AGE") + _axis_cards(4, "INDEX", "values: METALLICITY")
     else:
         cards += spectral_cards(coordinates[axes[0]])
@@ -122,17 +123,28 @@ def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, A
         cards.append(("SSYSSRC", "BARYCENT", "frame of ZSOURCE"))
     elif name == "continuum_subtracted" and (frame := fits.Header.fromstring(about["wcs_header"]).get("SPECSYS")):
         cards.append(("SPECSYS", frame, "as in the input"))
-    hdus = [Hdu(cards + _galaxy_cards(about), array.shape, "float32", _slabs(array))]
+    hdus = [Hdu(cards + _galaxy_cards(about), _shape(array), "float32", _slabs(array))]
+    if name == "continuum_subtracted":
+        error = arrays["continuum_subtracted_error"]
+        frame = celestial_cards(about["wcs_header"], axes=error.ndim) + spectral_cards(coordinates[axes[0]])
+        hdus.append(Hdu(_image_cards(error, f"{extension}_ERR") + frame, _shape(error), "float32", _slabs(error)))
     for axis, values in coordinates.items():
         cards = _image_cards(arrays[axis], axis.removesuffix("_observed").upper())
         hdus.append(Hdu(cards, values.shape, "float64", [(0, 0, values[None])]))
     return hdus
 
 
+def _shape(array: zarr.Array[Any]) -> tuple[int, ...]:
+    """Shape of a cube in FITS, where the image comes last."""
+    return (*array.shape[2:], *array.shape[:2]) if image_first(array) else array.shape
+
+
 def _slabs(array: zarr.Array[Any]) -> Iterator[Block]:
     """Read a cube in blocks of whole inner chunks: all of a shard, or a range of its columns. All share memory."""
-    (*lead, ny, nx), (*_, rows, columns) = array.shape, array.chunks
-    width = max(1, SLAB_BYTES // (math.prod(array.chunks) * array.dtype.itemsize)) * columns
+    first = image_first(array)
+    *lead, ny, nx = _shape(array)
+    rows, columns = array.chunks[:2] if first else array.chunks[-2:]
+    width = max(1, SLAB_BYTES // (math.prod(array.chunks) * 4)) * columns
     memory = np.empty(math.prod(lead) * rows * min(width, nx), dtype=">f4")
     for row in range(0, ny, rows):
         for left in range(0, nx, width):
@@ -140,7 +152,11 @@ def _slabs(array: zarr.Array[Any]) -> Iterator[Block]:
             slab = memory[: math.prod(shape)].reshape(shape)
             for column in range(0, shape[-1], columns):  # one by one: zarr takes five times what it reads
                 start, stop = left + column, left + column + columns
-                slab[..., column : column + columns] = array[..., row : row + rows, start:stop]
+                part = slab[..., column : column + columns]
+                if first:
+                    part[...] = np.moveaxis(np.asarray(array[row : row + rows, start:stop]), (0, 1), (-2, -1))
+                else:
+                    part[...] = array[..., row : row + rows, start:stop]
             yield row, left, slab
 
 
@@ -265,15 +281,12 @@ def _header(hdu: Hdu, *, primary: bool) -> fits.Header:
     cards += [("BITPIX", _BITPIX[hdu.dtype], ""), ("NAXIS", len(hdu.shape), "")]
     cards += [(f"NAXIS{n}", length, "") for n, length in enumerate(hdu.shape[::-1], 1)]
     cards += [("EXTEND", True, "")] if primary else [("PCOUNT", 0, ""), ("GCOUNT", 1, "")]
-    cards += [("BSCALE", 1, ""), ("BZERO", 32768, "unsigned integers")] if hdu.dtype == "uint16" else []
     cards += [*hdu.cards, ("LONGSTRN", "OGIP 1.0", ""), ("CHECKSUM", "0" * 16, ""), ("DATASUM", "0", "")]
     return fits.Header(cards)
 
 
 def _big_endian(values: NDArray[Any]) -> NDArray[Any]:
-    """Values as FITS stores them; unsigned integers are stored with an offset (BZERO), which flips their first bit."""
-    if values.dtype == np.uint16:
-        values = (values ^ np.uint16(0x8000)).view(np.int16)
+    """Values as FITS stores them."""
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder(">"))
 
 

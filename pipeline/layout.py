@@ -12,12 +12,21 @@ from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
 from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
+from galprote.model.masses import age_edges
 from galprote.pipeline.config import GalaxyConfig, ProductsConfig
 from galprote.pipeline.products import CUBE_UNIT, MAPS
 from galprote.pipeline.quality import flag_attributes
 from galprote.pipeline.store import CubeArray
 
 Coordinate = tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]
+
+
+#: Written into every store.
+MASS_CONVENTION = (
+    "The library's initial mass function. AGE_MW, Z_MW, T50 and T90 weigh by the mass formed; ML_V and "
+    "STELLAR_MASS_DENSITY count living stars and remnants, 1 - 0.05 ln(1 + t / 1.4 Myr) of the mass formed (Behroozi "
+    "et al. 2013), not the gas given back. Densities are per area across the line of sight, as it is inclined."
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ def store_layout(
     record: dict[str, Any],
     metallicities: tuple[float, ...],
     ages_gyr: tuple[float, ...],
+    mass_per_light: NDArray[np.float64],
+    mass_density_note: str = "",
 ) -> StoreLayout:
     """Describe the store of a galaxy.
 
@@ -67,6 +78,10 @@ def store_layout(
         From `provenance`.
     metallicities, ages_gyr : tuple of float
         Axes of the model's grid.
+    mass_per_light : (n_metallicity, n_age) float64
+        Mass formed for the same light.
+    mass_density_note : str
+        Why there are no surface densities, if there are none.
     """
     unit = str(cube.attrs["bunit"])
     attributes: dict[str, Any] = {
@@ -75,6 +90,8 @@ def store_layout(
         "source": f"galprote {record['versions']['galprote']}",
         "galaxy": galaxy.name,
         "redshift": galaxy.redshift,
+        "mass_convention": MASS_CONVENTION,
+        "mass_density_note": mass_density_note,
         "flux_unit": unit,
         "flux_unit_assumed": bool(cube.attrs["bunit_assumed"]),
         "variance_source": str(cube.attrs["variance_source"]),
@@ -95,9 +112,13 @@ def store_layout(
     if galaxy.products.continuum_subtracted:
         about = {"units": "Angstrom", "long_name": "observed wavelength in air"}
         coordinates["wavelength_observed"] = (("wavelength_observed",), cube["wavelength"].values, about)
-    if galaxy.products.light_grid:
+    if galaxy.products.grid:
         coordinates["metallicity"] = (("metallicity",), np.array(metallicities), {"units": "dex", "long_name": "[M/H]"})
         coordinates["age"] = (("age",), np.array(ages_gyr), {"units": "Gyr", "long_name": "age"})
+        about = {"units": "Gyr", "long_name": "ends of the age bins"}
+        coordinates["age_edge"] = (("age_edge",), np.array(age_edges(np.array(ages_gyr))), about)
+        about = {"units": "", "long_name": "mass formed for the same light, relative: grid times it is mass"}
+        coordinates["mass_per_light"] = (("metallicity", "age"), mass_per_light, about)
     maps = {
         product.name: {
             "units": unit if product.unit == CUBE_UNIT else product.unit,
@@ -115,7 +136,7 @@ def store_layout(
 
 def product_files(name: str, wanted: ProductsConfig) -> tuple[str, ...]:
     """Names of the files that a galaxy will have; the store, which comes last, is the first of them."""
-    cubes = {"RESIDUAL": wanted.residual, "CONTSUB": wanted.continuum_subtracted, "GRID": wanted.light_grid}
+    cubes = {"RESIDUAL": wanted.residual, "CONTSUB": wanted.continuum_subtracted, "GRID": wanted.grid}
     files = [f"{name}.zarr"]
     if wanted.fits:
         files += [f"{name}_MAPS.fits", *(f"{name}_{label}.fits" for label, on in cubes.items() if on)]
@@ -137,16 +158,15 @@ def _cubes(galaxy: GalaxyConfig, unit: str, channels: int, grid: tuple[int, int]
         about = "observed minus model, foreground dust removed, rest frame"
         cubes.append(CubeArray("residual", ("wavelength",), (N_WAVELENGTH,), {"units": unit, "long_name": about}))
     if wanted.continuum_subtracted:
-        about = "observed minus model, as observed, on the cube's channels"
-        cubes.append(
-            CubeArray(
-                "continuum_subtracted", ("wavelength_observed",), (channels,), {"units": unit, "long_name": about}
-            )
-        )
-    if wanted.light_grid:
-        cubes.append(
-            CubeArray("light_grid", ("metallicity", "age"), grid, {"units": "", "long_name": "fraction of the light"})
-        )
+        for name, about in (
+            ("continuum_subtracted", "observed minus model, as observed, on the cube's channels"),
+            ("continuum_subtracted_error", "error (1 sigma) of the same: noise of the cube and error of the model"),
+        ):
+            attributes = {"units": unit, "long_name": about}
+            cubes.append(CubeArray(name, ("wavelength_observed",), (channels,), attributes))
+    if wanted.grid:
+        attributes = {"units": "", "long_name": "fraction of the light"}
+        cubes.append(CubeArray("grid", ("metallicity", "age"), grid, attributes, "float16", last=True))
     return cubes
 
 

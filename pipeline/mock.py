@@ -2,7 +2,9 @@
 
 The cube has an empty primary HDU, `DATA` and `STAT` (variance), float32 (wavelength, y, x), NaN where nothing was
 observed. The truth has `AGE_LW`, `Z_LW`, `AV_STARS`, `V_STARS`, `FLUX` (median of the stars in the model's window,
-without foreground dust) and `SNR` (median per model sample of 2.48 A), float32 (y, x).
+without foreground dust), `SNR` (median per model sample of 2.48 A), and the fluxes of the emission lines as observed,
+behind the galaxy's and the foreground's dust, integrated over each line: `HA6562_FLUX` and the other `LINE_EXTENSIONS`,
+named as in the maps of PHANGS-MUSE; zero without emission. All are float32 (y, x), NaN where nothing was observed.
 """
 
 import os
@@ -17,11 +19,19 @@ from numpy.typing import NDArray
 from galprote.model.decoder import Decoder
 from galprote.model.errors import CubeError
 from galprote.pipeline.mock_galaxy import CHANNEL, FIRST_WAVELENGTH, Galaxy, MockConfig, make_galaxy
-from galprote.pipeline.mock_spectra import MockSpectra
+from galprote.pipeline.mock_spectra import EMISSION_LINES, MockSpectra
 
-__all__ = ["MockConfig", "make_mock", "truth_path"]
+__all__ = ["LINE_EXTENSIONS", "MockConfig", "make_mock", "truth_path"]
 
-_BUNIT: Final = "10**(-20)*erg/s/cm**2/Angstrom"
+#: Names of the lines of `EMISSION_LINES` in the data products of PHANGS-MUSE (Emsellem et al. 2022), in their order.
+_PHANGS_LINES: Final = (
+    "HB4861", "OIII4958", "OIII5006", "OI6300", "NII6548", "HA6562", "NII6583", "SII6716", "SII6730",
+)  # fmt: skip
+#: Extensions of the truth with the fluxes of `EMISSION_LINES`, by the line.
+LINE_EXTENSIONS: Final = {line: f"{name}_FLUX" for line, name in zip(EMISSION_LINES, _PHANGS_LINES, strict=True)}
+
+_LINE_BUNIT: Final = "10**(-20)*erg/s/cm**2"
+_BUNIT: Final = f"{_LINE_BUNIT}/Angstrom"
 _SPAXEL_DEG: Final = 0.2 / 3600
 _CENTRE_DEG: Final = (184.7068, 14.4164)
 _FITS_BLOCK: Final = 2880
@@ -80,7 +90,8 @@ def _write_cube(
     path: Path, headers: Sequence[fits.Header], spectra: MockSpectra, shape: tuple[int, int, int], rows: int
 ) -> dict[str, NDArray[np.float32]]:
     """Write the cube slab by slab; return the maps that are known only after the spectra are made."""
-    maps = {name: np.full(shape[1:], np.nan, dtype=np.float32) for name in ("AGE_LW", "Z_LW", "SNR")}
+    names = ("AGE_LW", "Z_LW", "SNR", *LINE_EXTENSIONS.values())
+    maps = {name: np.full(shape[1:], np.nan, dtype=np.float32) for name in names}
     with path.open("wb") as file:
         offsets = _allocate(file.fileno(), headers, shape)
         for first in range(0, shape[1], rows):
@@ -89,7 +100,7 @@ def _write_cube(
                 row = spectra.row(y)
                 slab[0, :, y - first, row.columns] = row.flux
                 slab[1, :, y - first, row.columns] = row.variance
-                for name, values in zip(maps, (row.log_age, row.metallicity, row.snr), strict=True):
+                for name, values in zip(names, (row.log_age, row.metallicity, row.snr, *row.lines.T), strict=True):
                     maps[name][y, row.columns] = values
             for offset, extension in zip(offsets, slab, strict=True):
                 _write_rows(file.fileno(), extension, offset, shape, first)
@@ -165,13 +176,14 @@ def _truth_hdus(config: MockConfig, galaxy: Galaxy, maps: dict[str, NDArray[np.f
     primary.header["REDSHIFT"] = (config.redshift, "barycentric")
     primary.header["LIBRARY"] = (library, "template library")
     primary.header.add_history(config.model_dump_json())
-    layers = (
+    layers: tuple[tuple[str, NDArray[np.floating], str], ...] = (
         ("AGE_LW", maps["AGE_LW"], "dex(yr)"),
         ("Z_LW", maps["Z_LW"], "dex"),
         ("AV_STARS", galaxy.av, "mag"),
         ("V_STARS", galaxy.velocity_kms, "km/s"),
         ("FLUX", galaxy.flux, _BUNIT),
         ("SNR", maps["SNR"], ""),
+        *((name, maps[name], _LINE_BUNIT) for name in LINE_EXTENSIONS.values()),
     )
     hdus = fits.HDUList([primary])
     for name, values, unit in layers:

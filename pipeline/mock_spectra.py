@@ -3,7 +3,7 @@
 Everything random in a row comes from generators seeded with the row's number, and a row is always computed in the same
 pieces: the result does not depend on how rows are grouped for writing.
 
-Shapes: n spaxels, m channels, f fine samples of the decoder.
+Shapes: n spaxels, m channels, f fine samples of the decoder, l emission lines.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,6 @@ SKY_LINES: Final = (
 #: Residuals of the sky subtraction at a line, in units of the noise there.
 SKY_RESIDUAL: Final = 2.5
 
-
 #: Spaxels that are computed together: their arrays stay in a CPU's cache.
 _PIECE: Final = 128
 _FINE_STEP: Final = float(FINE_EDGES[1] - FINE_EDGES[0])
@@ -77,6 +76,8 @@ class RowSpectra:
         Light-weighted means of the populations.
     snr : (n,) float32
         Median true signal-to-noise ratio of the stars per model sample of 2.48 A rest frame.
+    lines : (n, l) float32
+        True fluxes of `EMISSION_LINES` behind all the dust, 1e-20 erg/s/cm2; zero without emission.
     """
 
     columns: NDArray[np.int64]
@@ -85,6 +86,7 @@ class RowSpectra:
     log_age: NDArray[np.float32]
     metallicity: NDArray[np.float32]
     snr: NDArray[np.float32]
+    lines: NDArray[np.float32]
 
 
 def population_grid(galaxy: Galaxy, y: int, columns: NDArray[np.int64], decoder: Decoder) -> NDArray[np.float32]:
@@ -144,8 +146,8 @@ class MockSpectra:
         self.wavelength = config.wavelength
         self.edges = np.append(self.wavelength - CHANNEL / 2, self.wavelength[-1] + CHANNEL / 2)
         self._foreground = 10 ** (-0.4 * 3.1 * config.ebv * extinction_curve(self.wavelength))
-        lines = np.array(list(EMISSION_LINES.values()))
-        self._line_reddening = extinction_curve(lines) - extinction_curve(np.array([EMISSION_LINES["Halpha"]]))
+        self._lines = np.array(list(EMISSION_LINES.values()))
+        self._line_reddening = extinction_curve(self._lines) - extinction_curve(np.array([EMISSION_LINES["Halpha"]]))
         self._extension = self._margins()
         self._sky_variance, self._residuals = self._sky()
         # What the brightest spaxel's noise leaves over when the sky's is taken away grows with the flux.
@@ -167,30 +169,31 @@ class MockSpectra:
         columns = np.flatnonzero(self.galaxy.inside[y])
         random = np.random.default_rng([self.config.seed, 1, y])
         pieces = [self._piece(y, piece, random) for piece in np.split(columns, range(_PIECE, len(columns), _PIECE))]
-        flux, variance, log_age, metallicity, snr = (np.concatenate(part) for part in zip(*pieces, strict=True))
+        flux, variance, *truth = (np.concatenate(part) for part in zip(*pieces, strict=True))
         self._spoil_variance(variance, np.random.default_rng([self.config.seed, 2, y]))
         flux[:, self._lost] = variance[:, self._lost] = np.nan
-        return RowSpectra(columns, flux, variance, log_age, metallicity, snr)
+        return RowSpectra(columns, flux, variance, *truth)
 
-    def _piece(
-        self, y: int, columns: NDArray[np.int64], random: np.random.Generator
-    ) -> tuple[NDArray[np.float32], ...]:
-        """Flux, variance, log age, [M/H] and S/N of a few spaxels."""
+    def _piece(self, y: int, columns: NDArray[np.int64], random: np.random.Generator) -> list[NDArray[np.float32]]:
+        """Flux, variance, log age, [M/H], S/N and line fluxes of a few spaxels."""
         grid = population_grid(self.galaxy, y, columns, self.decoder)
         av = self.galaxy.av[y, columns]
         fine = self.decoder.fine_spectra(torch.from_numpy(grid), torch.from_numpy(av.astype(np.float32)))
         rest = fine.numpy().astype(np.float64) * self.galaxy.flux[y, columns, None]
         shift = (1 + self.config.redshift) * (1 + self.galaxy.velocity_kms[y, columns] / SPEED_OF_LIGHT_KMS)
         stars = self._observe(rest, shift) * self._foreground
-        light = stars + self._gas(rest, shift, av, y, columns) * self._foreground if self.config.emission else stars
+        lines = self._line_fluxes(rest, shift, av, y, columns)
+        light = stars + self._gas(lines, shift) * self._foreground if self.config.emission else stars
         variance = (self._sky_variance + self._gain * np.maximum(light, 0)).astype(np.float32)
         snr = np.median((stars / np.sqrt(variance))[:, self._measured], axis=1)
         flux = light + self._residuals[self.galaxy.sky_slice[y, columns]] if self.config.sky_residuals else light
         if self.config.noise:
             flux = flux + random.standard_normal(flux.shape, dtype=np.float32) * np.sqrt(variance)
-        log_age, metallicity = grid_means(grid, self.decoder.log_ages, self.decoder.metallicities)
+        means = grid_means(grid, self.decoder.log_ages, self.decoder.metallicities)
         per_sample = np.sqrt(STEP * (1 + self.config.redshift) / CHANNEL)
-        return flux.astype(np.float32), variance, log_age, metallicity, (snr * per_sample).astype(np.float32)
+        # The foreground's slope across a line cancels: what remains is its extinction at the centre.
+        lines *= np.interp(self._lines * shift[:, None], self.wavelength, self._foreground) * self.config.emission
+        return [values.astype(np.float32) for values in (flux, variance, *means, snr * per_sample, lines)]
 
     def _margins(self) -> tuple[int, int]:
         """Fine samples that the cube's ends need beyond the decoder's, on the blue and the red side."""
@@ -221,23 +224,26 @@ class MockSpectra:
         at_edge += flat[node + 2] * (before * t * after / 6) - flat[node - 1] * (after * both / 6)
         return np.asarray(np.diff(at_edge, axis=1) * (_FINE_STEP / CHANNEL * shift[:, None]))
 
-    def _gas(self, rest: Array, shift: Array, av: Array, y: int, columns: NDArray[np.int64]) -> Array:
-        """Spectra (n, m) of the emission lines alone."""
-        spectra = np.zeros((len(rest), len(self.wavelength)))
-        centres = (FINE_EDGES[1:] + FINE_EDGES[:-1]) / 2
-        beside = (np.abs(centres - EMISSION_LINES["Halpha"]) > 35) & (np.abs(centres - EMISSION_LINES["Halpha"]) < 75)
-        halpha = self.galaxy.halpha_ew[y, columns] * rest[:, beside].mean(axis=1) * shift
+    def _line_fluxes(self, rest: Array, shift: Array, av: Array, y: int, columns: NDArray[np.int64]) -> Array:
+        """Fluxes (n, l) of the emission lines behind the galaxy's dust, before the foreground's."""
+        aside = np.abs((FINE_EDGES[1:] + FINE_EDGES[:-1]) / 2 - EMISSION_LINES["Halpha"])
+        halpha = self.galaxy.halpha_ew[y, columns] * rest[:, (aside > 35) & (aside < 75)].mean(axis=1) * shift
         ratios = _line_ratios(self.galaxy.metallicity[y, columns])
         ratios *= 10 ** (-0.4 * GAS_DUST * av[:, None] * self._line_reddening)
-        spaxel, around = np.arange(len(rest))[:, None], np.arange(-8, 9)
-        for rest_wavelength, ratio in zip(EMISSION_LINES.values(), ratios.T, strict=True):
+        return np.asarray(halpha[:, None] * ratios)
+
+    def _gas(self, fluxes: Array, shift: Array) -> Array:
+        """Spectra (n, m) of the emission lines alone, from their fluxes (n, l)."""
+        spectra = np.zeros((len(fluxes), len(self.wavelength)))
+        spaxel, around = np.arange(len(fluxes))[:, None], np.arange(-8, 9)
+        for rest_wavelength, flux in zip(self._lines, fluxes.T, strict=True):
             centre = rest_wavelength * shift
             sigma = np.hypot(MUSE.fwhm_at(centre) / FWHM_PER_SIGMA, centre * GAS_DISPERSION_KMS / SPEED_OF_LIGHT_KMS)
             channel = np.rint((centre - self.wavelength[0]) / CHANNEL).astype(np.int64)[:, None] + around
             offset = (self.wavelength[channel] - centre[:, None]) / sigma[:, None]
             half = CHANNEL / 2 / sigma[:, None]
             share = ndtr(offset + half) - ndtr(offset - half)
-            spectra[spaxel, channel] += share * (halpha * ratio / CHANNEL)[:, None]
+            spectra[spaxel, channel] += share * (flux / CHANNEL)[:, None]
         return spectra
 
     def _sky(self) -> tuple[Array, Array]:
@@ -284,7 +290,7 @@ def _continued(rest: Array, count: int, direction: int) -> Array:
 
 
 def _line_ratios(metallicity: Array) -> Array:
-    """Fluxes of `EMISSION_LINES` relative to Halpha before dust, (n, 9): metal-rich gas is cooler."""
+    """Fluxes of `EMISSION_LINES` relative to Halpha before dust, (n, l): metal-rich gas is cooler."""
     hbeta = np.full(len(metallicity), 1 / BALMER_DECREMENT)
     oiii = hbeta * np.clip(0.6 * 10 ** (-0.9 * metallicity), 0.2, 4.0)
     nii = 0.33 * 10 ** (0.5 * metallicity)

@@ -59,7 +59,7 @@ class ChunkPlan:
         return 2 * 4 * self.channels * self.ny * self.nx
 
 
-def spaxel_bytes(channels: int, *, continuum: bool, light_grid: int) -> int:
+def spaxel_bytes(channels: int, *, continuum: bool, grid: int) -> int:
     """Memory that one spaxel takes on its way through a worker, at most.
 
     Parameters
@@ -68,13 +68,13 @@ def spaxel_bytes(channels: int, *, continuum: bool, light_grid: int) -> int:
         Native channels that are read.
     continuum : bool
         Whether the continuum-subtracted cube is made.
-    light_grid : int
-        Cells of the light grid.
+    grid : int
+        Cells of the grid.
     """
     native = channels * (2 * 4 + 2 * 4 + 4 * 1)  # flux and variance, their masked copies, masks
     rest = (8 * N_WAVELENGTH + 4 * N_KEPT) * 4
-    products = (4 * N_WAVELENGTH + 3 * light_grid) * 4
-    return native + rest + products + (3 * channels * 4 if continuum else 0)
+    products = (4 * N_WAVELENGTH + 6 * grid) * 4
+    return native + rest + products + (8 * channels * 4 if continuum else 0)
 
 
 def plan_chunks(
@@ -84,7 +84,7 @@ def plan_chunks(
     workers: int,
     rows: int | None = None,
     continuum: bool = False,
-    light_grid: int = 636,
+    grid: int = 636,
     worker_bytes: int = WORKER_BYTES,
     where: str = "cube",
 ) -> ChunkPlan:
@@ -99,7 +99,7 @@ def plan_chunks(
         Most workers to use: as many as there are cores or GPUs.
     rows : int, optional
         Rows in a chunk; chosen when not given.
-    continuum, light_grid
+    continuum, grid
         See `spaxel_bytes`.
     worker_bytes : int
         Memory of an idle worker.
@@ -117,7 +117,7 @@ def plan_chunks(
     """
     channels, ny, nx = shape
     rows = None if rows is None else min(rows, ny)
-    row_bytes = nx * spaxel_bytes(channels, continuum=continuum, light_grid=light_grid)
+    row_bytes = nx * spaxel_bytes(channels, continuum=continuum, grid=grid)
     smallest = rows or 1
     for count in range(min(workers, -(-ny // smallest)), 0, -1):
         left = (budget_bytes - DRIVER_BYTES) // count - worker_bytes

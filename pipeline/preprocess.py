@@ -88,7 +88,7 @@ class SpectraBatch:
         Share of the kept samples that had no data.
     replaced : (n,) int16
         Kept samples that the line filter replaced.
-    status : (n,) uint16
+    status : (n,) int32
         Bits of `Status`.
     """
 
@@ -101,7 +101,7 @@ class SpectraBatch:
     snr: NDArray[np.float32]
     filled_fraction: NDArray[np.float32]
     replaced: NDArray[np.int16]
-    status: NDArray[np.uint16]
+    status: NDArray[np.int32]
 
 
 def preprocess(
@@ -125,11 +125,11 @@ def preprocess(
     SpectraBatch
     """
     n = flux.shape[1]
-    status = np.zeros(n, dtype=np.uint16)
+    status = np.zeros(n, dtype=np.int32)
     if excluded is not None:
-        status[excluded] |= np.uint16(Status.EXCLUDED)
+        status[excluded] |= np.int32(Status.EXCLUDED)
     finite = np.isfinite(flux)
-    status[~finite.any(axis=0)] |= np.uint16(Status.NO_DATA)
+    status[~finite.any(axis=0)] |= np.int32(Status.NO_DATA)
     rows = np.flatnonzero(status == 0)
     if len(rows) < n:  # np.take keeps the wavelengths' rows contiguous, indexing would not
         flux, variance, finite = (np.take(array, rows, axis=1) for array in (flux, variance, finite))
@@ -138,21 +138,21 @@ def preprocess(
     rest, rest_variance = rebin_to_rest(flux, variance, finite & good, settings)
     visible = np.array(settings.visible)
     present = ~np.isnan(rest)
-    status[rows[bad_variance]] |= np.uint16(Status.BAD_VARIANCE)
+    status[rows[bad_variance]] |= np.int32(Status.BAD_VARIANCE)
     measures = _measure(rest[:, visible], rest_variance[:, visible])
 
     full = {
         name: _spread(values, rows, n)
         for name, values in (("flux", measures.flux), ("snr", measures.snr), ("filled", measures.filled))
     }
-    status[rows[~present[:, visible].any(axis=1)]] |= np.uint16(Status.NO_DATA)
-    status[rows[measures.filled > settings.max_filled]] |= np.uint16(Status.INCOMPLETE)
-    status[rows[measures.flux <= 0]] |= np.uint16(Status.NOT_POSITIVE)
-    status[rows[measures.snr < settings.snr_min]] |= np.uint16(Status.LOW_SNR)
-    status[rows[measures.filled > MUCH_FILLED]] |= np.uint16(Status.FILLED)
+    status[rows[~present[:, visible].any(axis=1)]] |= np.int32(Status.NO_DATA)
+    status[rows[measures.filled > settings.max_filled]] |= np.int32(Status.INCOMPLETE)
+    status[rows[measures.flux <= 0]] |= np.int32(Status.NOT_POSITIVE)
+    status[rows[measures.snr < settings.snr_min]] |= np.int32(Status.LOW_SNR)
+    status[rows[measures.filled > MUCH_FILLED]] |= np.int32(Status.FILLED)
 
     refused = Status.NO_DATA | Status.INCOMPLETE | Status.NOT_POSITIVE | Status.LOW_SNR
-    chosen = (status[rows] & np.uint16(refused)) == 0
+    chosen = (status[rows] & np.int32(refused)) == 0
     cleaned, replaced = clean_spectra(
         rest[chosen], settings.redshift, settings.line_filter, settings.allowance, visible
     )
@@ -160,12 +160,12 @@ def preprocess(
     scale = bottleneck.median(kept, axis=1)[:, None]
     fitted = np.zeros(n, dtype=bool)
     fitted[rows[chosen]] = scale[:, 0] > 0
-    status[rows[chosen][scale[:, 0] <= 0]] |= np.uint16(Status.NOT_POSITIVE)
+    status[rows[chosen][scale[:, 0] <= 0]] |= np.int32(Status.NOT_POSITIVE)
     positive = scale[:, 0] > 0
     kept, scale, replaced = kept[positive], scale[positive], replaced[positive]
     count = np.zeros(n, dtype=np.int16)
     count[fitted] = replaced[:, KEPT].sum(axis=1)
-    status[count > 0.05 * visible.sum()] |= np.uint16(Status.LINES_REPLACED)
+    status[count > 0.05 * visible.sum()] |= np.int32(Status.LINES_REPLACED)
     full["flux"][fitted] = scale[:, 0]
     rebinned = rest[chosen][positive]
     used = ~np.isnan(rebinned) & ~replaced & visible

@@ -4,7 +4,7 @@ from enum import IntFlag
 
 
 class Status(IntFlag):
-    """Bits of `status`, uint16; zero is a good fit without remarks. NaN values go with one of the first six."""
+    """Bits of `status`, int32; zero is a good fit without remarks. NaN values go with one of the first six."""
 
     NO_DATA = 1
     """The spaxel has no finite flux in the model's window."""
@@ -29,7 +29,19 @@ class Status(IntFlag):
     AGE_BOUNDARY = 1024
     """Over half of the light is in the youngest or oldest three templates."""
     AV_BOUNDARY = 2048
-    """A_V lies within 0.05 mag of the largest attenuation that the model knows."""
+    """A_V lies within 0.05 mag of the largest attenuation that the model knows, or probably beyond it."""
+    UNLIKE_TRAINING = 4096
+    """`trust` is under 1 %: fewer than one in a hundred ordinary spectra look as odd. The next bits say why."""
+    AGN_LIKE = 8192
+    """Not trusted, and most like an active nucleus: broad lines outside the masks, a power-law continuum."""
+    STAR_LIKE = 16384
+    """Not trusted, and most like a star of the Milky Way, at rest."""
+    WRONG_REDSHIFT = 32768
+    """Not trusted, and most like a galaxy of another redshift, or two of different ones."""
+    DAMAGED = 65536
+    """Not trusted, and most like dead channels or a step in the flux calibration."""
+    SKY_LIKE = 131072
+    """Not trusted, and most like the night sky or noise, without a galaxy."""
 
 
 #: Reasons for which a spaxel has no values.

@@ -36,12 +36,21 @@ INNER_COLUMNS: Final = 40
 
 @dataclass(frozen=True)
 class CubeArray:
-    """A cube to be written: its name, leading dimensions with their sizes, and attributes."""
+    """A cube to be written: its name, its dimensions besides y and x with their sizes, and attributes.
+
+    They come before y and x, or after them (`last`), so that a spaxel's values lie together.
+    """
 
     name: str
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     attributes: dict[str, Any]
+    dtype: str = "float32"
+    last: bool = False
+
+    def around(self, rest: tuple[Any, ...], image: tuple[Any, Any]) -> tuple[Any, ...]:
+        """Something for each dimension, in their order."""
+        return (*image, *rest) if self.last else (*rest, *image)
 
 
 @dataclass(frozen=True)
@@ -157,18 +166,19 @@ class GalaxyStore:
         incomplete = self.partial / "incomplete.zarr"
         group = zarr.create_group(incomplete, zarr_format=3, attributes=attributes, overwrite=True)
         for cube in cubes:
-            inner = (*cube.shape, plan.rows, min(INNER_COLUMNS, plan.nx))
+            columns = min(INNER_COLUMNS, plan.nx)
             # A shard is a whole number of inner chunks wide, so the last ones may reach beyond the image.
-            width = -(-plan.nx // inner[-1]) * inner[-1]
+            width = -(-plan.nx // columns) * columns
+            size = np.dtype(cube.dtype).itemsize
             group.create_array(
                 cube.name,
-                shape=(*cube.shape, plan.ny, plan.nx),
-                chunks=inner,
-                shards=(*cube.shape, plan.rows, width),
-                dtype="float32",
+                shape=cube.around(cube.shape, (plan.ny, plan.nx)),
+                chunks=cube.around(cube.shape, (plan.rows, columns)),
+                shards=cube.around(cube.shape, (plan.rows, width)),
+                dtype=cube.dtype,
                 fill_value=np.nan,
-                compressors=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=4),
-                dimension_names=(*cube.dims, "y", "x"),
+                compressors=BloscCodec(cname="zstd" if size < 4 else "lz4", clevel=5, shuffle="shuffle", typesize=size),
+                dimension_names=cube.around(cube.dims, ("y", "x")),
                 attributes=cube.attributes,
             )
         incomplete.rename(self.store)
@@ -186,13 +196,15 @@ class GalaxyStore:
                 array = group[name]
                 assert isinstance(array, zarr.Array)
                 assert array.shards is not None
-                height = array.shards[-2]
+                place = 0 if image_first(array) else array.ndim - 2
+                height = array.shards[place]
                 if rows.start % height:
                     raise ValueError(f"rows {rows.start}-{rows.stop} are not aligned with shards of {height} rows")
-                leading = ["0"] * (array.ndim - 2)
-                shard = self.store.joinpath(name, "c", *leading, str(rows.start // height), "0")
+                parts = ["0"] * array.ndim
+                parts[place] = str(rows.start // height)
+                shard = self.store.joinpath(name, "c", *parts)
                 shard.unlink(missing_ok=True)
-                array[..., rows, :] = values
+                array[(slice(None),) * place + (rows,)] = values
                 if shard.exists():  # not if all of it is NaN
                     _to_disk(shard)
         path = self.chunk_file(index)
@@ -259,6 +271,11 @@ class GalaxyStore:
             file.replace(self.folder / file.name)
         self.store.rename(self.final)
         shutil.rmtree(self.partial)
+
+
+def image_first(array: zarr.Array[Any]) -> bool:
+    """Whether y and x are a cube's first dimensions, and not its last ones."""
+    return (getattr(array.metadata, "dimension_names", None) or ("",))[0] == "y"
 
 
 def write_array(

@@ -43,6 +43,8 @@ class TruthRow:
         Robust standard deviation about the median: 1.4826 times the median absolute deviation.
     correlation : float
         Pearson's coefficient of map and truth; NaN where either is constant.
+    within_1, within_2 : float
+        Shares of the spaxels whose truth lies within one and two errors of the map; NaN without errors.
     """
 
     quantity: str
@@ -52,6 +54,8 @@ class TruthRow:
     rms: float
     sigma: float
     correlation: float
+    within_1: float
+    within_2: float
 
 
 def compare_with_truth(maps: xr.Dataset, truth: Path, snr_edges: Sequence[float] = SNR_EDGES) -> list[TruthRow]:
@@ -60,7 +64,8 @@ def compare_with_truth(maps: xr.Dataset, truth: Path, snr_edges: Sequence[float]
     Parameters
     ----------
     maps : xr.Dataset
-        `age_lw`, `metallicity_lw`, `av` and `snr`, each (y, x) float; NaN where not fitted.
+        `age_lw`, `metallicity_lw`, `av`, their errors (`age_lw_error`, ...) and `snr`, each (y, x) float; NaN where not
+        fitted.
     truth : Path
         The file at `galprote.pipeline.mock.truth_path(cube)`.
     snr_edges : sequence of float
@@ -82,12 +87,12 @@ def compare_with_truth(maps: xr.Dataset, truth: Path, snr_edges: Sequence[float]
     ranges = [(0.0, np.inf), *(pairwise(edges) if snr_edges else ())]
     rows = []
     for quantity, values in true.items():
-        fitted = _map(maps, quantity, truth, values.shape)
+        fitted, error = (_map(maps, name, truth, values.shape) for name in (quantity, f"{quantity}_error"))
         both = np.isfinite(fitted) & np.isfinite(values)
         for low, high in ranges:
             # Not every fitted spaxel needs to have a signal-to-noise ratio: the row of all spaxels counts each.
             chosen = both if (low, high) == ranges[0] else both & (snr >= low) & (snr < high)
-            rows.append(_statistics(quantity, (low, high), fitted[chosen], values[chosen]))
+            rows.append(_statistics(quantity, (low, high), fitted[chosen], values[chosen], error[chosen]))
     return rows
 
 
@@ -111,19 +116,26 @@ def _map(maps: xr.Dataset, name: str, truth: Path, shape: tuple[int, ...]) -> ND
 
 
 def _statistics(
-    quantity: str, snr_range: tuple[float, float], fitted: NDArray[np.float64], true: NDArray[np.float64]
+    quantity: str,
+    snr_range: tuple[float, float],
+    fitted: NDArray[np.float64],
+    true: NDArray[np.float64],
+    error: NDArray[np.float64],
 ) -> TruthRow:
     n = len(fitted)
     if n == 0:
-        return TruthRow(quantity, snr_range, 0, np.nan, np.nan, np.nan, np.nan)
+        return TruthRow(quantity, snr_range, 0, *[np.nan] * 6)
     difference = fitted - true
     varies = bool(np.ptp(fitted) > 0 and np.ptp(true) > 0)
+    known = bool(np.isfinite(error).all())
+    within = [float(np.mean(np.abs(difference) <= k * error)) if known else np.nan for k in (1, 2)]
     return TruthRow(
         quantity,
         snr_range,
         n,
-        bias=float(difference.mean()),
-        rms=float(np.sqrt(np.mean(difference**2))),
-        sigma=float(_SIGMA_PER_MAD * np.median(np.abs(difference - np.median(difference)))),
-        correlation=float(np.corrcoef(fitted, true)[0, 1]) if varies else np.nan,
+        float(difference.mean()),
+        float(np.sqrt(np.mean(difference**2))),
+        float(_SIGMA_PER_MAD * np.median(np.abs(difference - np.median(difference)))),
+        float(np.corrcoef(fitted, true)[0, 1]) if varies else np.nan,
+        *within,
     )

@@ -125,7 +125,9 @@ def test_noise_of_another_shape_is_refused(checkpoint: Checkpoint) -> None:
 
 
 def test_model_spectra_are_the_templates_mixed(checkpoint: Checkpoint) -> None:
-    grid, av, dispersion, velocity, model = Predictor(checkpoint)(spectra(4), noise(4))
+    grid, av, dispersion, velocity, model, norm, gain, *worth = Predictor(checkpoint)(spectra(4), noise(4))
+    assert (gain == 1).all()
+    assert all(np.isnan(values).all() for values in worth)  # a plain network has no appraisal
     assert not dispersion.any()
     assert not velocity.any()
     decoder = checkpoint.decoder
@@ -133,12 +135,14 @@ def test_model_spectra_are_the_templates_mixed(checkpoint: Checkpoint) -> None:
     wanted = wanted * 10 ** (-0.4 * av[:, None] * decoder.attenuation().numpy())
     np.testing.assert_allclose(model, wanted / np.median(wanted[:, KEPT], axis=1)[:, None], rtol=2e-3)
     np.testing.assert_allclose(np.median(model[:, KEPT], axis=1), 1.0, rtol=2e-3)
+    np.testing.assert_allclose(norm, np.median(wanted[:, KEPT], axis=1), rtol=2e-3)
 
 
 def test_no_spectra_is_no_work(checkpoint: Checkpoint) -> None:
     nothing = np.empty((0, 876), np.float32)
-    shapes = [array.shape for array in Predictor(checkpoint)(nothing, nothing)]
-    assert shapes == [(0, 12, 53), (0,), (0,), (0,), (0, 948)]
+    found = Predictor(checkpoint)(nothing, nothing)
+    assert found.grid.shape == (0, 12, 53)
+    assert all(len(values) == 0 for values in found)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

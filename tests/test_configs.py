@@ -245,7 +245,7 @@ PARTS: dict[str, st.SearchStrategy[Any]] = {
     "line_filter": st.fixed_dictionaries(
         {}, optional={"window": st.sampled_from([11, 21, 41]), "threshold": st.floats(1, 9)}
     ),
-    "products": st.fixed_dictionaries({}, optional={"residual": st.booleans(), "light_grid": st.booleans()}),
+    "products": st.fixed_dictionaries({}, optional={"residual": st.booleans(), "grid": st.booleans()}),
 }
 PARTIAL = st.fixed_dictionaries({}, optional=PARTS)
 REQUIRED: dict[str, Any] = {"redshift": 0.01, "cube": "a.fits", "foreground": {"ebv": 0.1}}

@@ -16,7 +16,7 @@ from galprote.model.bench import Bench, clean_config, observed, parameters
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import Decoder
 from galprote.model.errors import ConfigError, LibraryError
-from galprote.model.evaluation import NO_LIBRARY, SUITES, evaluate_suites, results_dict
+from galprote.model.evaluation import APPRAISED_SUITES, NO_LIBRARY, SUITES, evaluate_suites, results_dict
 from galprote.model.grids import AGES_GYR, AV_CLASSES, KEPT, METALLICITIES
 from galprote.model.libraries import library_sha256, read_library
 from galprote.model.line_spread import LineSpread
@@ -126,13 +126,15 @@ def oracle(predictor: Predictor, batch: SyntheticSpectra, calibration: float) ->
     grid = batch.grid
     if grid.shape[1:] != predictor.checkpoint.decoder.shape:
         grid = torch.einsum("nza,zy,ab->nyb", grid, *transfer(oracle_library, predictor.checkpoint.decoder))
-    return Predictions(*(values.numpy() for values in (grid, batch.av, batch.dispersion, batch.velocity, batch.clean)))
+    found = (grid, batch.av, batch.dispersion, batch.velocity, batch.clean, batch.norm, torch.ones_like(batch.av))
+    nothing = np.full((len(batch), 1), np.nan, np.float32)
+    return Predictions(*(values.numpy() for values in found), *[nothing] * 6)
 
 
 oracle_library = replace(synthetic_decoder(), ages_gyr=AGES_GYR[::6], metallicities=METALLICITIES[::2])
 
 
-@pytest.mark.parametrize("suite", [name for name in SUITES if name != "fits"])
+@pytest.mark.parametrize("suite", [name for name in SUITES if name not in ("fits", *APPRAISED_SUITES)])
 def test_a_perfect_answer_has_no_errors(
     suite: str, predictor: Predictor, other_library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +298,8 @@ def mixture(decoder: Decoder, av: float, snr: float, seed: int = 5) -> tuple[Syn
     flux = clean[:, torch.from_numpy(KEPT)]
     flux = flux + torch.randn(flux.shape, generator=maker.generator) / snr
     rest = torch.zeros(1)
-    truth = SyntheticSpectra(flux, clean, grid, torch.tensor([av]), rest, rest, torch.full_like(flux, 1 / snr), rest)
+    noise = torch.full_like(flux, 1 / snr)
+    truth = SyntheticSpectra(flux, clean, grid, torch.tensor([av]), rest, rest, noise, rest, clean, rest + 1, rest)
     return truth, flux[0].double().numpy(), np.full(876, 1 / snr)
 
 
@@ -367,7 +370,7 @@ def test_without_ppxf_the_other_fits_go_on(predictor: Predictor, monkeypatch: py
 
 def test_tables_fit_into_100_columns(results: dict[str, SuiteResult], few_fits: SuiteResult) -> None:
     tables = evaluation_tables({**results, "fits": few_fits})
-    assert len(tables) == len(SUITES)
+    assert len(tables) == len(SUITES) - len(APPRAISED_SUITES)
     for table in tables:
         console = Console(width=100)
         with console.capture() as capture:
@@ -382,7 +385,7 @@ def test_figures_are_made_and_the_same_every_time(
 ) -> None:
     everything = {**results, "fits": few_fits}
     paths = write_figures(everything, tmp_path / "one")
-    names = [f"{name}.png" for name in everything]
+    names = [f"{name}.png" for name in everything if everything[name].cases]
     assert [path.name for path in paths] == ["paper.png", "paper-examples.png", *names[1:]]
     for path in paths:
         assert path.read_bytes()[:4] == b"\x89PNG"

@@ -64,7 +64,7 @@ def make_maps(ny: int = 20, nx: int = 24) -> Maps:
     slope = (x + y) / (ny + nx)
     maps: Maps = {p.name: slope.astype(p.dtype) for p in MAPS}
     maps |= {"age_lw": 8.5 + slope, "flux": 100 * np.exp(-3 * slope), "snr": 50 * np.exp(-slope)}
-    status = np.zeros((ny, nx), np.uint16)
+    status = np.zeros((ny, nx), np.int32)
     kinds = (Status.LOW_SNR, Status.EXCLUDED, Status.POOR_FIT)
     status.flat[:3] = kinds[: status.size]
     maps["status"] = status
@@ -75,7 +75,7 @@ def make_maps(ny: int = 20, nx: int = 24) -> Maps:
 
 def empty_maps(ny: int, nx: int) -> Maps:
     maps: Maps = {p.name: np.full((ny, nx), np.nan, np.float32) for p in MAPS}
-    return maps | {"status": np.full((ny, nx), Status.NO_DATA, np.uint16)}
+    return maps | {"status": np.full((ny, nx), Status.NO_DATA, np.int32)}
 
 
 def make_store(folder: Path, maps: Maps, about: dict[str, Any]) -> Path:
@@ -144,7 +144,7 @@ def test_the_words_say_what_and_with_what() -> None:
     assert "012345678" not in words
     labels = [axes.get_ylabel() for axes in figure.axes[1::2]]
     assert all(labels)
-    assert "erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$" in labels[3]
+    assert "erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$" in labels[6]
 
 
 @pytest.mark.parametrize("shape", [(20, 24), (3, 200), (200, 3), (1, 1), (2, 1)])

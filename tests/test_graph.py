@@ -31,7 +31,7 @@ SETTINGS = BlockSettings(
     ),
     residual=True,
     continuum_subtracted=True,
-    light_grid=True,
+    grid=True,
 )  # fmt: skip
 
 
@@ -69,7 +69,8 @@ def bits(products: BlockProducts, order: Array | None = None) -> dict[str, bytes
     """The very bits of maps and cubes, spaxels in a row, in another order if one is given."""
     result = {}
     for name, values in (products.maps | products.cubes).items():
-        flat = values.reshape(*values.shape[:-2], -1)
+        last = np.moveaxis(values, (0, 1), (-2, -1)) if name == "grid" else values  # there the image comes first
+        flat = last.reshape(*last.shape[:-2], -1)
         result[name] = np.ascontiguousarray(flat if order is None else flat[..., order]).tobytes()
     return result
 
@@ -83,7 +84,7 @@ def differing(one: dict[str, bytes], other: dict[str, bytes]) -> set[str]:
 def whole(spectra: tuple[Array, Array], predictor: Predictor) -> dict[str, bytes]:
     """Bits of the 140 spectra as one row."""
     products = mapped(*(values[:, None, :] for values in spectra), predictor)
-    assert set(products.cubes) == {"residual", "continuum_subtracted", "light_grid"}
+    assert set(products.cubes) == {"residual", "continuum_subtracted", "continuum_subtracted_error", "grid"}
     assert 100 < products.fitted < 140
     assert np.unique(products.maps["age_lw"]).size > 20, "maps of one value prove nothing"
     return bits(products)
@@ -100,7 +101,10 @@ def test_chunked_equals_unchunked(
     ]
     joined = BlockProducts(
         {name: np.concatenate([part.maps[name] for part in parts]) for name in parts[0].maps},
-        {name: np.concatenate([part.cubes[name] for part in parts], axis=-2) for name in parts[0].cubes},
+        {
+            name: np.concatenate([part.cubes[name] for part in parts], axis=0 if name == "grid" else -2)
+            for name in parts[0].cubes
+        },
         0,
     )
     changed = differing(bits(joined), whole)
@@ -121,7 +125,7 @@ def test_a_spaxel_does_not_depend_on_its_neighbours(
 
 def small_survey(folder: Path, checkpoint: Path, **chunks: Any) -> Path:
     surveys.write_cube(folder / "cube.fits", (9, 6), empty_rows=slice(3, 6), faint=1)
-    products = {"continuum_subtracted": True, "light_grid": True, "fits": False, "figure": False}
+    products = {"continuum_subtracted": True, "grid": True, "fits": False, "figure": False}
     return surveys.write_survey(
         folder, [{"name": "N1", "cube": "cube.fits", "products": products}], checkpoint, chunks=chunks
     )
@@ -138,7 +142,7 @@ def test_the_graph_gives_the_same_whatever_the_chunks(tmp_path: Path, checkpoint
         survey = small_survey(tmp_path / str(rows), checkpoint, rows=rows)
         surveys.run_here(survey)
         results.append(arrays(survey.parent / "out" / "N1.zarr"))
-    assert {"age_lw", "residual", "continuum_subtracted", "light_grid", "status"} < set(results[0])
+    assert {"age_lw", "residual", "continuum_subtracted", "grid", "status"} < set(results[0])
     changed = differing(results[0], results[1]) | differing(results[0], results[2])
     assert not changed
 
@@ -148,7 +152,7 @@ def test_empty_rows_are_neither_predicted_nor_stored(tmp_path: Path, checkpoint:
     with mock.patch.object(Predictor, "_batch", autospec=True, side_effect=Predictor._batch) as batch:
         surveys.run_here(survey)
     assert batch.call_count == 2  # chunks 0 and 2
-    for name, leading in (("residual", "0"), ("continuum_subtracted", "0"), ("light_grid", "0/0")):
+    for name, leading in (("residual", "0"), ("continuum_subtracted", "0"), ("grid", "")):
         shards = (tmp_path / "out" / "N1.zarr" / name / "c" / leading).iterdir()
         assert sorted(shard.name for shard in shards) == ["0", "2"]
     assert np.isnan(np.asarray(zarr.open_group(tmp_path / "out" / "N1.zarr")["residual"][:, 3:6])).all()

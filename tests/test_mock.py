@@ -20,7 +20,7 @@ from galprote.model.decoder import FINE_EDGES
 from galprote.model.errors import CubeError
 from galprote.model.extinction import extinction_curve
 from galprote.model.grids import EDGES, KEPT, WAVELENGTH
-from galprote.pipeline.mock import MockConfig, make_mock, truth_path
+from galprote.pipeline.mock import LINE_EXTENSIONS, MockConfig, make_mock, truth_path
 from galprote.pipeline.mock_galaxy import SPEED_OF_LIGHT_KMS, make_galaxy
 from galprote.pipeline.mock_spectra import EMISSION_LINES, population_grid
 from galprote.pipeline.readers import open_cube
@@ -197,6 +197,23 @@ def test_emission_fluxes_come_back(gas: NDArray[np.float64], stars: Mock) -> Non
     np.testing.assert_allclose(gas[:, inside].sum(axis=0) * 1.25, total, rtol=0.002)
 
 
+def test_truth_has_the_lines_fluxes_behind_all_dust(folder: Path, gas: NDArray[np.float64], stars: Mock) -> None:
+    inside = stars.inside
+    assert list(LINE_EXTENSIONS) == list(EMISSION_LINES)
+    for line, name in LINE_EXTENSIONS.items():
+        assert int("".join(filter(str.isdigit, name))) == int(EMISSION_LINES[line])  # PHANGS cuts the decimals off
+        np.testing.assert_array_equal(stars.truth[name][inside], 0)  # the configuration has no gas
+    dusty = {switch: mock(folder / f"dusty_{switch}.fits", emission=switch, ebv=0.3) for switch in (False, True)}
+    behind = dusty[True].data - dusty[False].data
+    bright = mock(folder / "bright.fits", emission=True)
+    for line, name in LINE_EXTENSIONS.items():
+        for seen, truth in ((gas, bright.truth[name]), (behind, dusty[True].truth[name])):
+            np.testing.assert_allclose(line_flux(seen, stars, line)[inside], truth[inside], rtol=0.002)
+        centre = EMISSION_LINES[line] * shifts(stars)[inside]
+        dimmed = dusty[True].truth[name][inside] / bright.truth[name][inside]
+        np.testing.assert_allclose(dimmed, 10 ** (-0.4 * 0.3 * 3.1 * extinction_curve(centre)), rtol=1e-4)
+
+
 def test_arms_are_young_and_full_of_gas() -> None:
     galaxy = make_galaxy(MockConfig())
     inside = galaxy.inside
@@ -316,7 +333,7 @@ def test_files_are_valid_fits(real: Mock) -> None:
         sky = WCS(hdus["DATA"].header).celestial
     with fits.open(truth_path(real.path)) as hdus:
         for hdu in hdus[1:]:
-            u.Unit(hdu.header["BUNIT"], format="fits" if hdu.name == "FLUX" else None)
+            u.Unit(hdu.header["BUNIT"], format="fits" if "FLUX" in hdu.name else None)
             for x, y in ((0, 0), (23, 19)):
                 assert WCS(hdu.header).pixel_to_world(x, y).separation(sky.pixel_to_world(x, y)) < 1e-6 * u.arcsec
 
@@ -372,7 +389,8 @@ def test_name_of_the_cube_must_be_fits(tmp_path: Path) -> None:
 
 def maps_of(mock: Mock) -> xr.Dataset:
     names = {"age_lw": "AGE_LW", "metallicity_lw": "Z_LW", "av": "AV_STARS", "snr": "SNR"}
-    return xr.Dataset({name: (("y", "x"), mock.truth[extension].copy()) for name, extension in names.items()})
+    maps = xr.Dataset({name: (("y", "x"), mock.truth[extension].copy()) for name, extension in names.items()})
+    return maps.assign({f"{name}_error": xr.full_like(maps[name], 0.2) for name in names if name != "snr"})
 
 
 def test_perfect_maps_have_no_error(stars: Mock) -> None:

@@ -67,9 +67,7 @@ def test_the_peak_does_not_grow_with_the_rows_of_the_cube(shape: tuple[int, int,
 @given(shapes, workers, st.integers(1, 40))
 def test_a_refusal_names_what_is_needed_and_what_there_is(shape: tuple[int, int, int], count: int, rows: int) -> None:
     channels, ny, nx = shape
-    needed = (
-        DRIVER_BYTES + WORKER_BYTES + 2 * min(rows, ny) * nx * spaxel_bytes(channels, continuum=False, light_grid=636)
-    )
+    needed = DRIVER_BYTES + WORKER_BYTES + 2 * min(rows, ny) * nx * spaxel_bytes(channels, continuum=False, grid=636)
     plan_chunks(shape, budget_bytes=needed, workers=count, rows=rows)
     with pytest.raises(PlanError) as refused:
         plan_chunks(shape, budget_bytes=needed - 1, workers=count, rows=rows, where="NGC0628")
@@ -85,7 +83,7 @@ def test_a_spaxel_takes_no_more_than_planned(continuum: bool) -> None:
     """Preprocessing, where memory peaks, with the gaps that take its slower way; per spaxel, so constants cancel."""
     wavelength = tuple(surveys.FIRST_CHANNEL + 1.25 * np.arange(surveys.CHANNELS))
     preprocess = PreprocessSettings(wavelength, surveys.REDSHIFT, 0.02, "O94", 3.1, LineFilterConfig(), 5.0, 0.25)
-    settings = BlockSettings(preprocess, residual=True, continuum_subtracted=continuum, light_grid=True)
+    settings = BlockSettings(preprocess, residual=True, continuum_subtracted=continuum, grid=True)
     peaks = []
     for n in (150, 450):
         flux, variance = (values[:, None, :] for values in surveys.spectra(n))
@@ -94,4 +92,4 @@ def test_a_spaxel_takes_no_more_than_planned(continuum: bool) -> None:
         prepare_block(flux.copy(), variance.copy(), None, settings)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert (peaks[1] - peaks[0]) / 300 < spaxel_bytes(surveys.CHANNELS, continuum=continuum, light_grid=636)
+    assert (peaks[1] - peaks[0]) / 300 < spaxel_bytes(surveys.CHANNELS, continuum=continuum, grid=636)

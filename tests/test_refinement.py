@@ -41,7 +41,7 @@ def right(batch: SyntheticSpectra) -> Answer:
 
 
 def seen(batch: SyntheticSpectra) -> Observation:
-    return Observation(batch.spectra, batch.noise, batch.calibration)
+    return Observation(batch.spectra, batch.noise, batch.calibration, batch.redshift)
 
 
 def test_components_are_orthonormal_and_sorted(refinement: Refinement) -> None:
@@ -70,8 +70,8 @@ def test_what_stands_in_filled_samples_does_not_matter(refinement: Refinement, b
     spoiled = batch.spectra.clone()
     spoiled[:, 300:360] = 3.0
     with torch.inference_mode():
-        one = refinement(Observation(batch.spectra, noise, batch.calibration), right(batch))[-1]
-        two = refinement(Observation(spoiled, noise, batch.calibration), right(batch))[-1]
+        one = refinement(Observation(batch.spectra, noise, batch.calibration, batch.redshift), right(batch))[-1]
+        two = refinement(Observation(spoiled, noise, batch.calibration, batch.redshift), right(batch))[-1]
     assert torch.equal(one.grid_logits, two.grid_logits)
     assert torch.equal(one.av, two.av)
 
@@ -83,7 +83,9 @@ def test_an_outlier_is_held_back(refinement: Refinement, batch: SyntheticSpectra
     with torch.inference_mode():
         clean, outlier = (
             torch.sinh(
-                refinement.features(Observation(flux, batch.noise, batch.calibration), right(batch))[:, k : 2 * k]
+                refinement.features(Observation(flux, batch.noise, batch.calibration, batch.redshift), right(batch))[
+                    :, k : 2 * k
+                ]
             )
             for flux in (batch.spectra, spoiled)
         )
@@ -95,7 +97,9 @@ def test_flux_and_noise_of_any_size_stay_finite(refinement: Refinement, batch: S
         level = torch.full_like(batch.noise, noise)
         level[0, 10:] = torch.inf
         with torch.inference_mode():
-            features = refinement.features(Observation(batch.spectra, level, batch.calibration), right(batch))
+            features = refinement.features(
+                Observation(batch.spectra, level, batch.calibration, batch.redshift), right(batch)
+            )
         assert torch.isfinite(features).all()
 
 

@@ -24,7 +24,7 @@ from galprote.workflows.planning import plan_survey
 from tests import surveys
 
 SHAPE = (12, 6)
-EVERYTHING = {"continuum_subtracted": True, "light_grid": True}
+EVERYTHING = {"continuum_subtracted": True, "grid": True}
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +72,18 @@ def test_the_store_opens_as_it_is(base: Path) -> None:
     """Nothing but xarray is needed, it has nothing to warn of, and every array says what it is."""
     with xr.open_zarr(base / "out" / "N1.zarr") as store:
         assert set(store.data_vars) == {product.name for product in MAPS} | {
-            "residual", "continuum_subtracted", "light_grid",
+            "residual", "continuum_subtracted", "continuum_subtracted_error", "grid", "mass_per_light",
         }  # fmt: skip
         assert store.sizes == {
             "y": 12, "x": 6, "wavelength": 948, "wavelength_observed": 1897, "metallicity": 12, "age": 53,
+            "age_edge": 54,
         }  # fmt: skip
         for name, array in store.variables.items():
             assert u.Unit(array.attrs["units"]) is not None, name
             assert array.attrs["long_name"], name
         assert u.Unit(store["flux"].attrs["units"]) == u.Unit("1e-20 erg / (s cm2 Angstrom)")
         assert u.Unit(store["continuum_subtracted"].attrs["units"]).is_equivalent("erg / (s cm2 Angstrom)")
-        assert store["status"].dtype == np.uint16
+        assert store["status"].dtype == np.int32
         assert store["replaced_samples"].dtype == np.int16
         assert store["age_lw"].dtype == np.float32
 
@@ -240,7 +241,7 @@ def test_another_cube_of_the_same_name_is_refused(base: Path, copy: Path) -> Non
 
 def test_overwriting_gives_what_a_fresh_run_gives(copy: Path, tmp_path: Path) -> None:
     """And leaves no product of the old run that the new one does not have."""
-    new = {"redshift": 0.0049, "products": {"light_grid": False}}
+    new = {"redshift": 0.0049, "products": {"grid": False}}
     surveys.run_here(edited(copy, **new), overwrite=True)
     fresh = tmp_path / "fresh" / "survey.yaml"
     fresh.parent.mkdir()

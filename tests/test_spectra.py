@@ -46,8 +46,13 @@ class Stub:
         self.asked: list[tuple[NDArray[np.float32], NDArray[np.float32], float]] = []
 
     def __call__(
-        self, spectra: NDArray[np.float32], noise: NDArray[np.float32], calibration: float = 0.0
+        self,
+        spectra: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        calibration: float = 0.0,
+        redshift: float = 0.0,
     ) -> Predictions:
+        assert redshift == REDSHIFT
         self.asked.append((spectra, noise, calibration))
         return self.answer
 
@@ -57,7 +62,11 @@ def answers(n: int) -> Predictions:
     grid = np.zeros((n, 12, 53), np.float32)
     grid[:, 5, 40] = 1.0
     zero = np.zeros(n, np.float32)
-    return Predictions(grid, zero, zero.copy(), zero.copy(), np.ones((n, 948), np.float32))
+    one, nothing = zero + 1, np.full((n, 20), np.nan, np.float32)
+    return Predictions(
+        grid, zero, zero.copy(), zero.copy(), np.ones((n, 948), np.float32), one, one,
+        np.full((n, 7, 2), np.nan, np.float32), nothing, nothing[:, :10], zero + 1, one, zero,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +90,7 @@ def settings(wavelength: NDArray[np.float64], **changes: object) -> BlockSetting
         line_filter=LineFilterConfig(),
         **options,  # type: ignore[arg-type]
     )
-    return BlockSettings(preprocess, residual=True, continuum_subtracted=True, light_grid=True)
+    return BlockSettings(preprocess, residual=True, continuum_subtracted=True, grid=True)
 
 
 def test_spectra_and_cubes_take_the_same_path(observed, checkpoint: Path) -> None:  # type: ignore[no-untyped-def]
@@ -96,7 +105,9 @@ def test_spectra_and_cubes_take_the_same_path(observed, checkpoint: Path) -> Non
     np.testing.assert_array_equal(products.maps["metallicity_lw"].ravel(), result.metallicity)
     np.testing.assert_array_equal(products.maps["av"].ravel(), result.av)
     np.testing.assert_array_equal(products.maps["status"].ravel(), result.status)
-    np.testing.assert_array_equal(products.cubes["light_grid"].reshape(12, 53, 12), np.moveaxis(result.grid, 0, -1))
+    np.testing.assert_array_equal(products.maps["age_mw"].ravel(), result.log_age_mw)
+    np.testing.assert_array_equal(products.maps["t50"].ravel(), result.t50)
+    np.testing.assert_array_equal(products.cubes["grid"].reshape(12, 12, 53), result.grid.astype(np.float16))
 
 
 def test_observed_is_model_plus_residual(observed, checkpoint: Path) -> None:  # type: ignore[no-untyped-def]
@@ -239,12 +250,12 @@ def test_what_stands_in_a_gap_matters_to_no_stage(observed, tmp_path: Path) -> N
     with torch.inference_mode():
         start = model(torch.from_numpy(batch.spectra), noise, calibration).answers[0]
         first, second = (
-            model.refinement(Observation(torch.from_numpy(flux), noise, calibration), start)[-1]
+            model.refinement(Observation(torch.from_numpy(flux), noise, calibration, calibration), start)[-1]
             for flux in (batch.spectra, other)
         )
         assert torch.equal(first.grid_logits, second.grid_logits)
         known = torch.where(noise.isinf(), 0.02, noise)
-        third = model.refinement(Observation(torch.from_numpy(other), known, calibration), start)[-1]
+        third = model.refinement(Observation(torch.from_numpy(other), known, calibration, calibration), start)[-1]
     assert not torch.equal(first.grid_logits, third.grid_logits)
 
 

@@ -209,8 +209,9 @@ def test_the_checkpoint_tells_where_it_comes_from(library: Path, tmp_path: Path)
 def truth(grid: torch.Tensor, av: torch.Tensor) -> SyntheticSpectra:
     n, zero = len(av), torch.zeros_like(av)
     return SyntheticSpectra(
-        torch.ones(n, 876), torch.ones(n, 948), grid, av, zero, zero, torch.full((n, 876), 0.03), zero
-    )
+        torch.ones(n, 876), torch.ones(n, 948), grid, av, zero, zero, torch.full((n, 876), 0.03), zero,
+        torch.ones(n, 948), torch.ones(n), zero,
+    )  # fmt: skip
 
 
 AXES = GridAxes(torch.linspace(7, 10, 53), torch.linspace(-2, 0.4, 12))

@@ -18,6 +18,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from galprote.model.statistics import QUANTITIES, RESIDUAL_EDGES, Comparison, SuiteResult
 from galprote.workflows.example_figures import examples_figure
+from galprote.workflows.trust_figures import anomalies_figure, coverage_figure
 
 LABELS: Final = {"log_age": r"log$_{10}$ (age / yr)", "metallicity": "[M/H]", "av": r"$A_V$ (mag)"}
 SHORT: Final = {"log_age": "log age", "metallicity": "[M/H]", "av": r"$A_V$"}
@@ -279,4 +280,6 @@ FIGURES: Final[dict[str, Callable[[SuiteResult], Figure]]] = {
     "velocity": kinematics_figure,
     "artefacts": artefacts_figure,
     "fits": fits_figure,
+    "coverage": coverage_figure,
+    "anomalies": anomalies_figure,
 }

@@ -1,4 +1,4 @@
-"""A galaxy's maps in one figure, fit for a talk: age, metallicity and dust above what they were found from.
+"""A galaxy's maps in one figure: age, metallicity and dust above their errors and what they were found from.
 
 No pyplot and no user's style: the same store gives the same picture, byte by byte, in every process.
 """
@@ -52,18 +52,22 @@ PANELS: Final = (
     Panel("age_lw", "Age", r"$\log_{10}$ (age / yr)", "plasma", (0.0, 0.95), (8.0, 10.0)),
     Panel("metallicity_lw", "Metallicity", "[M/H]  (dex)", "viridis", empty=(-1.0, 0.5)),
     Panel("av", "Dust attenuation", r"$A_V$  (mag)", "magma_r", (0.08, 0.95)),
+    Panel("age_lw_error", "Error of age", r"$1\sigma$  (dex)", "YlGnBu", (0.1, 1.0)),
+    Panel("metallicity_lw_error", "Error of metallicity", r"$1\sigma$  (dex)", "YlGnBu", (0.1, 1.0)),
+    Panel("av_error", "Error of attenuation", r"$1\sigma$  (mag)", "YlGnBu", (0.1, 1.0)),
     Panel("flux", "Flux", "", "gray_r", (0.08, 1.0), (1.0, 10.0), log=True),
     Panel("snr", "Signal to noise", "S/N per 2.48 Å", "cividis", empty=(1.0, 10.0), log=True),
     Panel("residual_rms", "Residuals", "rms / flux  (%)", "bone_r", (0.1, 0.95), (0.0, 10.0), 100.0),
 )
 
 #: Bits that make a value doubtful.
-DOUBTFUL: Final = Status.POOR_FIT | Status.AGE_BOUNDARY | Status.AV_BOUNDARY
+DOUBTFUL: Final = Status.POOR_FIT | Status.AGE_BOUNDARY | Status.AV_BOUNDARY | Status.UNLIKE_TRAINING
 UNFITTED_COLOUR, EXCLUDED_COLOUR, DOUBTFUL_COLOUR, INK = "#dcdcdc", "#9c9c9c", "#d55e00", "#222222"
 TEXT: Final[dict[str, Any]] = {"fontsize": 12, "color": INK}
 
 #: Inches: the largest figure; margins of the figure (left, bottom, top); what goes with a panel (right, bottom, top).
-LARGEST: Final = (13.33, 8.4)
+LARGEST: Final = (13.33, 11.6)
+COLUMNS: Final = 3
 MARGINS: Final = (0.3, 0.55, 0.75)
 AROUND: Final = (1.25, 0.1, 0.4)
 DPI: Final = 180
@@ -75,9 +79,8 @@ LENGTHS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1
 
 @dataclass(frozen=True)
 class Canvas:
-    """Columns of panels; a panel's width and height, inches; the pixels that it shows (left, right, bottom, top)."""
+    """A panel's width and height, inches; the pixels that it shows (left, right, bottom, top)."""
 
-    columns: int
     width: float
     height: float
     extent: tuple[float, float, float, float]
@@ -111,14 +114,14 @@ def draw_figure(maps: dict[str, NDArray[Any]], about: dict[str, Any]) -> Figure:
     """Draw the maps (y, x) of `PANELS` and `status`, with the attributes of their store."""
     status = maps["status"]
     canvas = plan_canvas((status & Status.NO_DATA) == 0)
-    rows = len(PANELS) // canvas.columns
-    width = MARGINS[0] + canvas.columns * (canvas.width + AROUND[0])
+    rows = len(PANELS) // COLUMNS
+    width = MARGINS[0] + COLUMNS * (canvas.width + AROUND[0])
     height = MARGINS[1] + MARGINS[2] + rows * (canvas.height + AROUND[1] + AROUND[2])
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     all_axes = []
     for number, panel in enumerate(PANELS):
-        row, column = divmod(number, canvas.columns)
+        row, column = divmod(number, COLUMNS)
         left = MARGINS[0] + column * (canvas.width + AROUND[0])
         bottom = height - MARGINS[2] - (row + 1) * (canvas.height + AROUND[1] + AROUND[2]) + AROUND[1]
         box = (left / width, bottom / height, canvas.width / width, canvas.height / height)
@@ -133,7 +136,7 @@ def draw_figure(maps: dict[str, NDArray[Any]], about: dict[str, Any]) -> Figure:
 
 
 def plan_canvas(seen: NDArray[np.bool_]) -> Canvas:
-    """Choose the part of the maps to show, from the spaxels (y, x) with data, and the layout that shows it largest."""
+    """Choose the part of the maps to show, from the spaxels (y, x) with data, and how large the panels are."""
     seen = seen if seen.any() else np.ones_like(seen)
     (left, right), (bottom, top) = (
         (float(index[0]), float(index[-1] + 1)) for index in (np.flatnonzero(seen.any(axis=axis)) for axis in (0, 1))
@@ -142,14 +145,10 @@ def plan_canvas(seen: NDArray[np.bool_]) -> Canvas:
     nx, ny = max(nx, ny / ASPECTS[1]), max(ny, nx * ASPECTS[0])
     x, y = (left + right) / 2 - 0.5, (bottom + top) / 2 - 0.5  # pixel 0 is centred on 0
     extent = (x - nx / 2, x + nx / 2, y - ny / 2, y + ny / 2)
-    layouts = []
-    for columns in (2, 3):
-        rows = len(PANELS) // columns
-        width = (LARGEST[0] - MARGINS[0]) / columns - AROUND[0]
-        height = (LARGEST[1] - MARGINS[1] - MARGINS[2]) / rows - AROUND[1] - AROUND[2]
-        width = min(width, height * nx / ny)
-        layouts.append(Canvas(columns, width, width * ny / nx, extent))
-    return max(layouts, key=lambda layout: layout.width)
+    width = (LARGEST[0] - MARGINS[0]) / COLUMNS - AROUND[0]
+    height = (LARGEST[1] - MARGINS[1] - MARGINS[2]) / (len(PANELS) // COLUMNS) - AROUND[1] - AROUND[2]
+    width = min(width, height * nx / ny)
+    return Canvas(width, width * ny / nx, extent)
 
 
 def nice_limits(values: NDArray[np.floating[Any]], empty: tuple[float, float]) -> tuple[float, float]:
@@ -204,7 +203,7 @@ def draw_panel(axes: Axes, bar: Axes, panel: Panel, label: str, maps: dict[str, 
     bar.set_ylabel(label, fontsize=12, color=INK)
 
 
-def classes(status: NDArray[np.uint16]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+def classes(status: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """Spaxels with data that were not fitted, that were masked, and whose values are doubtful."""
     data, excluded = (status & Status.NO_DATA) == 0, (status & Status.EXCLUDED) > 0
     return data & ~excluded & ((status & NOT_FITTED) > 0), data & excluded, (status & DOUBTFUL) > 0

@@ -19,6 +19,7 @@ from galprote.pipeline.graph import ChunkSummary, ModelReference, chunk_tasks
 from galprote.pipeline.layout import StoreLayout, all_product_files, store_layout
 from galprote.pipeline.line_filter import template_allowance
 from galprote.pipeline.masks import read_spatial_mask
+from galprote.pipeline.photometry import Photometry, cube_photometry
 from galprote.pipeline.plan import CHUNKS_PER_WORKER, ChunkPlan
 from galprote.pipeline.preprocess import PreprocessSettings
 from galprote.pipeline.provenance import differences, provenance
@@ -86,9 +87,15 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference
         preprocess,
         wanted.residual,
         wanted.continuum_subtracted,
-        wanted.light_grid,
+        wanted.grid,
         galaxy.flux_calibration_error,
+        photometry(galaxy, cube),
     )
+
+
+def photometry(galaxy: GalaxyConfig, cube: xr.Dataset) -> Photometry:
+    """What leads from a cube's flux to mass."""
+    return cube_photometry(str(cube.attrs["bunit"]), str(cube.attrs["wcs_header"]), galaxy.pixel_scale_arcsec)
 
 
 def check_galaxy(
@@ -155,7 +162,15 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
     )
     excluded = read_spatial_mask(galaxy.mask, (cube.sizes["y"], cube.sizes["x"])) if galaxy.mask else None
     record = provenance(galaxy, job.cube_path, cube.attrs["header_sha256"], model.sha256)
-    layout = store_layout(galaxy, cube, record, model.metallicities, model.ages_gyr)
+    layout = store_layout(
+        galaxy,
+        cube,
+        record,
+        model.metallicities,
+        model.ages_gyr,
+        1 / templates.median_flux.double().numpy(),
+        photometry(galaxy, cube).note,
+    )
     return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout)
 
 

@@ -15,8 +15,14 @@ from galprote.pipeline.mock import truth_path
 from galprote.pipeline.truth import compare_with_truth
 from galprote.workflows.planning import PlannedGalaxy, mock_cube_path
 from galprote.workflows.survey import GalaxyResult
+from galprote.workflows.trust_tables import anomalies_table, coverage_table
 
 GIB = 2**30
+
+#: The last two: shares of the spaxels whose truth lies within one and two errors.
+TRUTH_COLUMNS = (
+    "quantity", "S/N", "spaxels", "bias", "rms", "robust\nsigma", "corre-\nlation", "within\n1 error", "2 errors"
+)  # fmt: skip
 
 
 def results_table(results: list[GalaxyResult]) -> Table:
@@ -44,7 +50,7 @@ def truth_tables(survey: SurveyConfig, results: list[GalaxyResult]) -> list[Tabl
         if galaxy.mock is None or galaxy.name not in usable:
             continue
         table = Table(title=f"{galaxy.name}: maps against truth (map minus truth)")
-        for name in ("quantity", "S/N", "spaxels", "bias", "rms", "robust sigma", "correlation"):
+        for name in TRUTH_COLUMNS:
             table.add_column(name, justify="left" if name == "quantity" else "right", no_wrap=True)
         with xr.open_zarr(survey.output / f"{galaxy.name}.zarr") as maps:
             rows = compare_with_truth(maps, truth_path(mock_cube_path(survey, galaxy)))
@@ -52,7 +58,8 @@ def truth_tables(survey: SurveyConfig, results: list[GalaxyResult]) -> list[Tabl
             low, high = row.snr_range
             snr = f"{low:.0f}-{high:.0f}" if np.isfinite(high) else f"> {low:.0f}" if low else "all"
             numbers = (f"{value:.3f}" for value in (row.bias, row.rms, row.sigma, row.correlation))
-            table.add_row(row.quantity, snr, str(row.n), *numbers)
+            shares = ("-" if np.isnan(share) else f"{share:.0%}" for share in (row.within_1, row.within_2))
+            table.add_row(row.quantity, snr, str(row.n), *numbers, *shares)
         tables.append(table)
     return tables
 
@@ -118,7 +125,12 @@ UNITS = {
 
 def evaluation_tables(results: dict[str, SuiteResult]) -> list[Table]:
     """Errors of a checkpoint, a table for each suite, none wider than 100 columns."""
-    return [evaluation_table(name, result.cases) for name, result in results.items() if result.cases]
+    own = {"coverage": coverage_table, "anomalies": anomalies_table}
+    tables = []
+    for name, result in results.items():
+        if result.cases:
+            tables.append(own[name](result.cases) if name in own else evaluation_table(name, result.cases))
+    return tables
 
 
 def evaluation_table(suite: str, cases: dict[str, Any]) -> Table:
