@@ -1,5 +1,6 @@
 # make demo       map a mock galaxy and compare the maps with its truth
 # make demo-real  map a real MUSE cube (60 MB from PyPI)
+# make stars      fetch two libraries of stars for `appraise` and `evaluate --suite anomalies` (120 MB from PyPI)
 # make test       the tests;  make lint: ruff and mypy;  make venv: only install
 # make clean      remove caches and build products;  make distclean: .venv and downloads too
 #
@@ -17,9 +18,11 @@ INSTALLED := $(VENV)/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 MPDAF := mpdaf==3.6
 MINICUBE := data/a478/minicube.fits
+MANGADAP := sdss-mangadap==4.5.0
+STARS := data/stars/.fetched
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo demo-real test lint clean distclean
+.PHONY: help venv demo demo-real stars test lint clean distclean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -31,6 +34,8 @@ demo: $(INSTALLED)
 
 demo-real: $(INSTALLED) $(MINICUBE)
 	$(BIN)/galprote-pipeline run configs/a478.yaml
+
+stars: $(STARS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser"
@@ -45,7 +50,7 @@ clean:
 	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(dir $(MINICUBE))
+	rm -rf $(VENV) $(dir $(MINICUBE)) $(dir $(STARS))
 
 $(BIN)/pip:
 	@for python in $(PYTHON); do \
@@ -85,3 +90,17 @@ $(MINICUBE): | $(INSTALLED)
 	    shutil.copyfileobj(zipfile.ZipFile(sys.argv[1]).open("mpdaf/data/sdetect/minicube.fits"), sys.stdout.buffer)' \
 	    $(@D)/wheel/mpdaf-*.whl > $@.part
 	@mv $@.part $@ && rm -rf $(@D)/wheel
+
+# MILES (Sanchez-Blazquez et al. 2006; Falcon-Barroso et al. 2011) and STELIB (Le Borgne et al. 2003), as MaNGA's data
+# analysis pipeline carries them.
+$(STARS): | $(INSTALLED)
+	@mkdir -p $(@D)
+	$(PIP) download --no-deps --only-binary=:all: --dest $(@D)/wheel '$(MANGADAP)'
+	$(BIN)/python -c 'import pathlib, sys, zipfile; \
+	    wheel, parts = zipfile.ZipFile(sys.argv[1]), lambda name: name.split("/")[2:]; \
+	    wanted = [name for name in wheel.namelist() if name.endswith(".fits") \
+	        and parts(name)[:2] in (["spectral_templates", "miles"], ["spectral_templates", "stelib"])]; \
+	    files = [(pathlib.Path(sys.argv[2], parts(name)[1], parts(name)[-1]), name) for name in wanted]; \
+	    [(path.parent.mkdir(exist_ok=True), path.write_bytes(wheel.read(name))) for path, name in files]' \
+	    $(@D)/wheel/*.whl $(@D)
+	@rm -rf $(@D)/wheel && touch $@

@@ -13,7 +13,7 @@ from galprote.model.errors import ConfigError
 from galprote.model.stars import rough_stars
 from galprote.model.statistics import SuiteResult
 from galprote.model.stream import StreamConfig, TrainingStream
-from galprote.model.suites import SURVEY_CALIBRATION
+from galprote.model.suites import SURVEY_CALIBRATION, SURVEY_TEMPLATES
 from galprote.model.synthesis import NoiseConfig, SyntheticSpectra
 
 ANOMALY_SNR: Final = (10, 20, 35, 100)
@@ -75,6 +75,6 @@ def _caught(
 
 def _trust(bench: Bench, batches: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Trust of every spectrum, and its most probable kind but ordinary."""
-    answers = [predict(bench.predictor, batch, SURVEY_CALIBRATION) for batch in batches]
+    answers = [predict(bench.predictor, batch, SURVEY_CALIBRATION, SURVEY_TEMPLATES) for batch in batches]
     trust = np.concatenate([answer.trust for answer in answers]).astype(np.float64)
     return trust, 1 + np.concatenate([answer.kinds[:, 1:].argmax(axis=1) for answer in answers])

@@ -55,7 +55,7 @@ QUANTILES: Final = 401
 #: Standardised inputs beyond this say no more.
 LARGEST_INPUT: Final = 8.0
 
-N_DIAGNOSTICS: Final = 2 + 3 * len(WIDTHS) + len(LAGS) + 1 + 4 + WINDOWS + 1 + 5
+N_DIAGNOSTICS: Final = 2 + 3 * len(WIDTHS) + len(LAGS) + 1 + 4 + WINDOWS + 1 + 5 + 2
 
 
 class AppraisalConfig(BaseModel):
@@ -96,35 +96,37 @@ class VelocitySearch(nn.Module):
     """How much of a spectrum's lines templates explain, velocity by velocity, from -7500 to 7500 km/s.
 
     A free combination of a few templates at each velocity, as redshift surveys do it (Bolton et al. 2012, AJ 144, 144),
-    but of spectra divided by their continuum and by Fourier transforms.
+    but of spectra divided by their continuum.
     """
 
     basis: Tensor
-    straight: Tensor
-    smooth: Tensor
+    below: Tensor
+    share: Tensor
     taper: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         kept = np.log(WAVELENGTH[KEPT])
         grid = np.linspace(kept[0], kept[-1], SEARCH)
-        #: km/s in a sample.
+        #: km/s in a sample, and how many there are to either side.
         self.step = float(C_KMS * (grid[1] - grid[0]))
-        straight = np.stack([np.interp(grid, kept, row) for row in np.eye(N_KEPT)], axis=1)
-        half = SEARCH_CONTINUUM // 2
-        padded = np.pad(straight, ((half, half), (0, 0)), mode="edge").cumsum(axis=0)
-        padded = np.concatenate([np.zeros((1, N_KEPT)), padded])
-        smooth = (padded[SEARCH_CONTINUUM:] - padded[:-SEARCH_CONTINUUM]) / SEARCH_CONTINUUM
+        self.reach = int(SEARCH_KMS / self.step)
+        place = np.interp(grid, kept, np.arange(N_KEPT))
+        below = np.minimum(place.astype(np.int64), N_KEPT - 2)
         edge = np.minimum(np.arange(SEARCH), np.arange(SEARCH)[::-1]) / 40.0
         taper = np.sin(np.clip(edge, 0.0, 1.0) * np.pi / 2) ** 2
-        for name, values in (("straight", straight.T), ("smooth", smooth.T), ("taper", taper)):
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)).float(), persistent=False)
+        for name, values in (("share", place - below), ("taper", taper)):
+            self.register_buffer(name, torch.from_numpy(values).float(), persistent=False)
+        self.register_buffer("below", torch.from_numpy(below), persistent=False)
         self.register_buffer("basis", torch.zeros(SEARCH_TEMPLATES, SEARCH))
 
     def lines(self, flux_BL: Tensor) -> Tensor:
         """Spectra over their continuum minus one, (B, N), tapered at the ends."""
-        continuum_BN = (flux_BL @ self.smooth).clamp(min=0.05)
-        lines_BN: Tensor = ((flux_BL @ self.straight) / continuum_BN - 1).clamp(-2.0, 2.0) * self.taper
+        flux_BN = flux_BL[:, self.below] * (1 - self.share) + flux_BL[:, self.below + 1] * self.share
+        half = SEARCH_CONTINUUM // 2
+        padded = F.pad(flux_BN[:, None], (half, half), mode="replicate")[:, 0]
+        continuum_BN = (between_ends(cumulative(padded), SEARCH_CONTINUUM) / SEARCH_CONTINUUM).clamp(min=0.05)
+        lines_BN: Tensor = (flux_BN / continuum_BN - 1).clamp(-2.0, 2.0) * self.taper
         return lines_BN
 
     def set_basis(self, templates_GL: Tensor) -> None:
@@ -135,15 +137,11 @@ class VelocitySearch(nn.Module):
     def forward(self, flux_BL: Tensor, redshift_B: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers for the appraisal (B, 5), and the velocity of the best fit (B,) in km/s."""
         lines_BN = self.lines(flux_BL)
-        spectrum_BF = torch.fft.rfft(lines_BN, n=2 * SEARCH)
-        basis_TF = torch.fft.rfft(self.basis, n=2 * SEARCH)
-        reach = int(SEARCH_KMS / self.step)
-        power_BV = torch.zeros(len(flux_BL), 2 * reach + 1, device=flux_BL.device)
-        for basis_F in basis_TF:
-            match_BN = torch.fft.irfft(spectrum_BF * basis_F.conj(), n=2 * SEARCH)
-            power_BV += torch.cat([match_BN[:, -reach:], match_BN[:, : reach + 1]], dim=1).square()
+        # Templates at every velocity, (T * V, N): with so few velocities cheaper than Fourier transforms.
+        moved = F.pad(self.basis, (self.reach, self.reach)).unfold(1, SEARCH, 1).flip(1).flatten(0, 1)
+        power_BV = (lines_BN @ moved.T).square().unflatten(1, (SEARCH_TEMPLATES, -1)).sum(1)
         power_BV = power_BV / lines_BN.square().sum(1, keepdim=True).clamp(min=1e-12)
-        velocity_V = self.step * torch.arange(-reach, reach + 1, device=flux_BL.device)
+        velocity_V = self.step * torch.arange(-self.reach, self.reach + 1, device=flux_BL.device)
         at_rest_V = velocity_V.abs() < NEAR_KMS
         star_BV = (velocity_V + C_KMS * redshift_B[:, None]).abs() < NEAR_KMS
         here_B = power_BV[:, at_rest_V].amax(1)
@@ -188,7 +186,8 @@ class Appraisal(nn.Module):
     def inputs(self, refinement: Refinement, seen: Observation, answer: Answer, look: Look) -> tuple[Tensor, Tensor]:
         """All that the network looks at, (B, F), and the velocity at which the lines fit best (B,)."""
         found_BS, shift_B = self.search(seen.flux, seen.redshift)
-        parts = [refinement.describe(seen, answer, look), residual_numbers(seen, look), found_BS]
+        expected_B2 = torch.stack([200 * seen.template_error, seen.template_error.sign()], dim=1)
+        parts = [refinement.describe(seen, answer, look), residual_numbers(seen, look), found_BS, expected_B2]
         return torch.cat(parts, dim=1), shift_B
 
     def judge(self, inputs_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -232,28 +231,38 @@ def oddness(kind_logits: Tensor) -> Tensor:
 
 
 def residual_numbers(seen: Observation, look: Look) -> Tensor:
-    """How residuals hang together, (B, N_DIAGNOSTICS - 5)."""
+    """How residuals hang together, one row a spectrum."""
     z_BL = look.standardised.clamp(-50.0, 50.0)
     known_BL = (look.precision > 0).float()
     count_B = known_BL.sum(1).clamp(min=1.0)
     numbers = [look.excess.log(), (z_BL.square().sum(1) / count_B + 1e-6).log()]
+    total_BL, number_BL = cumulative(z_BL), cumulative(known_BL)
     for width in WIDTHS:
-        total_BL = F.avg_pool1d(z_BL[:, None], width, 1)[:, 0] * width
-        number_BL = F.avg_pool1d(known_BL[:, None], width, 1)[:, 0] * width
-        mean_BL = total_BL / number_BL.clamp(min=1.0).sqrt()
+        mean_BL = between_ends(total_BL, width) / between_ends(number_BL, width).clamp(min=1.0).sqrt()
         numbers += [(mean_BL.square().mean(1) + 1e-6).log(), torch.asinh(mean_BL.amax(1)), torch.asinh(mean_BL.amin(1))]
     for lag in LAGS:
         both_B = (known_BL[:, lag:] * known_BL[:, :-lag]).sum(1).clamp(min=1.0)
         numbers.append((z_BL[:, lag:] * z_BL[:, :-lag]).clamp(-25.0, 25.0).sum(1) / both_B)
     numbers.append(1 - count_B / N_KEPT)
     relative_BL = look.residual * known_BL
+    total_BL = cumulative(relative_BL)
     for width in (7, 31):
-        part_BL = F.avg_pool1d(relative_BL[:, None], width, 1)[:, 0]
+        part_BL = between_ends(total_BL, width) / width
         numbers += [torch.asinh(10 * part_BL.amax(1)), torch.asinh(10 * part_BL.amin(1))]
     sums_BL = (z_BL * look.weight).cumsum(1)
     numbers.append(((sums_BL.amax(1) - sums_BL.amin(1)) / count_B.sqrt()).log1p())
     windows_BW = torch.asinh(30 * (relative_BL * look.weight).unflatten(1, (WINDOWS, -1)).mean(2))
     return torch.cat([torch.stack(numbers, dim=1), windows_BW], dim=1)
+
+
+def cumulative(values_BL: Tensor) -> Tensor:
+    """Sums over all samples before each, (B, L + 1) float32: of numbers near one, good to 1e-5."""
+    return F.pad(values_BL.cumsum(1), (1, 0))
+
+
+def between_ends(total_BL: Tensor, width: int) -> Tensor:
+    """Sums over every `width` neighbouring samples of what was summed up (B, L + 1): (B, L + 1 - width)."""
+    return total_BL[:, width:] - total_BL[:, :-width]
 
 
 def part_masks() -> Tensor:

@@ -25,13 +25,17 @@ class AppraisalRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: AppraisalConfig = AppraisalConfig()
-    spectra: int = Field(default=1_000_000, ge=1000)
+    spectra: int = Field(default=880_000, ge=1000)
     """Spectra that are fitted for it."""
     anomalies: float = Field(default=0.4, ge=0.0, le=0.9)
     """Share of them that are no ordinary spectra."""
     known_calibration: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of spectra whose own scatter of the calibration is told; the others are told `default_calibration`."""
     default_calibration: float = Field(default=0.01, ge=0.0, le=0.03)
+    calibration_spectra: int = Field(default=41_000, ge=100)
+    """Further spectra, as `survey` has them, on which the intervals are stretched to hold their share."""
+    survey: StreamConfig = StreamConfig(paper=0.0, quiet=0.0)
+    """The spectra for which the intervals are to be right; the network is told `default_calibration` of them."""
     epochs: int = Field(default=6, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.02, ge=0)

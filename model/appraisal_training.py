@@ -9,84 +9,41 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import AdamW
 
-from galprote.model.anomalies import ANOMALIES, Anomalies
 from galprote.model.appraisal import (
-    KINDS,
-    PARTS,
     QUANTILES,
     SHARES,
     TABLE_SNR,
     Appraisal,
     oddness,
-    part_masks,
 )
 from galprote.model.appraisal_recipe import AppraisalRecipe
 from galprote.model.card import model_card
 from galprote.model.checkpoint import Checkpoint, add_to_metadata, load_checkpoint, save_checkpoint
 from galprote.model.errors import ConfigError
 from galprote.model.grids import KEPT
+from galprote.model.lessons import SHARD, Lesson, LessonMaker, joined
 from galprote.model.libraries import library_sha256
-from galprote.model.masses import MassScale
-from galprote.model.populations import APPRAISED, derived
-from galprote.model.refinement import Observation
-from galprote.model.stars import read_stars, rough_stars
-from galprote.model.stream import TrainingStream
-from galprote.model.synthesis import SyntheticSpectra, seen_through
 from galprote.model.transformer import GalProTE
 
-#: Spectra that are fitted together, in a shard, and in a step of the optimiser.
-FITTED: Final = 128
-SHARD: Final = 6912
+#: Spectra in a step of the optimiser.
 STEP: Final = 512
 
 #: Share of the shards that is not learned from.
 HELD_OUT: Final = 0.12
 
-#: Rough stars among those of a library, and alone.
-ROUGH_STARS: Final = 200
-ONLY_ROUGH: Final = 1000
-
 #: Weight of the wider interval's loss, of the model's error, and of the kinds.
 WEIGHTS: Final = (3.0, 0.3, 0.5)
 WARMUP: Final = 200
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What is kept of n spectra that the network has fitted.
-
-    Attributes
-    ----------
-    inputs : (n, F) float16
-    errors : (n, Q) float32
-        Found minus true; NaN where there is no truth.
-    parts : (n, PARTS) float32
-        Rms error of the model spectrum in parts of it; NaN where there is no truth.
-    kind : (n,) int64
-    typical : (n,) float32
-        Noise of a sample, as the residuals have it.
-    """
-
-    inputs: Tensor
-    errors: Tensor
-    parts: Tensor
-    kind: Tensor
-    typical: Tensor
-
-    def __len__(self) -> int:
-        return len(self.kind)
 
 
 class AppraisalTrainer:
@@ -115,8 +72,7 @@ class AppraisalTrainer:
         self.recipe = recipe
         self.folder = folder
         self.device = torch.device(device)
-        self.decoder = checkpoint.decoder.to(self.device)
-        self.scale = MassScale.of(checkpoint.decoder)
+        decoder = checkpoint.decoder.to(self.device)
         torch.manual_seed(recipe.seed)
         config = checkpoint.model.config.model_copy(update={"appraisal": recipe.network})
         self.model = GalProTE(config, checkpoint.model.refinement.templates)
@@ -125,29 +81,17 @@ class AppraisalTrainer:
         assert self.model.appraisal is not None
         self.appraisal: Appraisal = self.model.appraisal
         kept = torch.from_numpy(KEPT).to(self.device)
-        self.appraisal.search.set_basis(self.decoder.templates()[:, kept])
-        self.stream = TrainingStream(self.decoder, recipe.stream, recipe.noise, recipe.seed)
-        stars = rough_stars(ONLY_ROUGH if recipe.stars is None else ROUGH_STARS, recipe.seed)
-        if recipe.stars is not None:
-            stars = torch.cat([read_stars(recipe.stars), stars])
-        self.anomalies = Anomalies(self.stream, stars)
-        self._masks = part_masks().float().to(self.device)
+        self.appraisal.search.set_basis(decoder.templates()[:, kept])
+        self.maker = LessonMaker(self.model, decoder, recipe)
         self._identity = self._identify(checkpoint)
 
     def run(self, report: Callable[[str], None] = lambda words: None) -> GalProTE:
         """Teach; returns the network with its appraisal."""
-        shards = -(-self.recipe.spectra // SHARD)
-        self._claim_folder()
-        for index in range(shards):
-            path = self.folder / f"{index:05d}.pt"
-            if not path.exists():
-                started = time.perf_counter()
-                self._save(path, self.lesson(index))
-                speed = SHARD / (time.perf_counter() - started)
-                report(f"{(index + 1) * SHARD:,} of {shards * SHARD:,} spectra fitted, {speed:.0f} a second")
-        held = max(1, round(shards * HELD_OUT))
-        self.learn(self._load(range(max(1, shards - held))), report)
-        self.tabulate(self._load(range(shards - held, shards)))
+        self.fit(report)
+        held = max(1, round(self.shards * HELD_OUT))
+        self.learn(self.load(range(max(1, self.shards - held))), report)
+        self.tabulate(self.load(range(self.shards - held, self.shards)))
+        self.stretch(self.maker.calibration_lesson(), report)
         for path in self.folder.glob("*"):
             path.unlink()
         self.folder.rmdir()
@@ -155,47 +99,26 @@ class AppraisalTrainer:
 
     # --- what there is to learn from ---
 
-    def lesson(self, index: int) -> Lesson:
-        """Fit one shard of spectra: always the same for the same number."""
-        seed = self.recipe.seed * 1_000_003 + 7919 * index + 1
-        self.stream.generator.manual_seed(seed)
-        each = round(SHARD * self.recipe.anomalies / len(ANOMALIES))
-        parts = [self._fitted(self.stream.batch(SHARD - each * len(ANOMALIES)), 0)]
-        if each:
-            parts += [self._fitted(self.anomalies.make(kind, each), KINDS.index(kind)) for kind in ANOMALIES]
-        return _joined(parts)
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return -(-self.recipe.spectra // SHARD)
 
-    @torch.inference_mode()
-    def _fitted(self, batch: SyntheticSpectra, kind: int) -> Lesson:
-        batch = seen_through(batch, self.model.config.visible)
-        draw = torch.rand(len(batch), generator=self.stream.generator, device=self.device)
-        told = torch.where(draw < self.recipe.known_calibration, batch.calibration, self.recipe.default_calibration)
-        return _joined([self._fit(batch, told, kind, rows) for rows in torch.arange(len(batch)).split(FITTED)])
+    def fit(self, report: Callable[[str], None] = lambda words: None) -> None:
+        """Let the network fit the spectra of every shard that is not there yet."""
+        self._claim_folder()
+        for index in range(self.shards):
+            path = self.folder / f"{index:05d}.pt"
+            if not path.exists():
+                started = time.perf_counter()
+                self._save(path, self.maker.lesson(index))
+                speed = SHARD / (time.perf_counter() - started)
+                report(f"{(index + 1) * SHARD:,} of {self.shards * SHARD:,} spectra fitted, {speed:.0f} a second")
 
-    def _fit(self, batch: SyntheticSpectra, told: Tensor, kind: int, rows: Tensor) -> Lesson:
-        seen = Observation(batch.spectra[rows], batch.noise[rows], told[rows], batch.redshift[rows])
-        prediction = self.model(seen.flux, seen.noise, seen.calibration)
-        fit = self.model.populations(prediction)
-        answer, look = self.model.reconsider(seen, prediction, fit)
-        assert self.model.refinement is not None
-        inputs, _ = self.appraisal.inputs(self.model.refinement, seen, answer, look)
-        kinds = torch.full((len(rows),), kind)
-        errors = torch.full((len(rows), len(APPRAISED)), math.nan)
-        parts = torch.full((len(rows), PARTS), math.nan)
-        if kind == 0:
-            norm = self.model.norm(look.mixture)
-            found, true = (
-                self._quantities(*one)
-                for one in ((fit.grid, fit.av, norm), (batch.grid[rows], batch.av[rows], batch.norm[rows]))
-            )
-            errors = found - true
-            squared = (look.mixture * look.amplitude[:, None] - batch.continuum[rows]).square()
-            parts = (squared @ self._masks.T / self._masks.sum(1)).sqrt().cpu()
-        return Lesson(inputs.clamp(-6e4, 6e4).half().cpu(), errors, parts, kinds, look.typical.cpu())
-
-    def _quantities(self, grid: Tensor, av: Tensor, norm: Tensor) -> Tensor:
-        values = derived(grid.cpu().numpy(), av.cpu().numpy(), norm.cpu().numpy(), self.scale)
-        return torch.from_numpy(np.stack([values[name] for name in APPRAISED], axis=1))
+    def load(self, shards: range) -> Lesson:
+        """What is kept of some shards."""
+        paths = [self.folder / f"{index:05d}.pt" for index in shards]
+        return joined([Lesson(**torch.load(path, weights_only=True)) for path in paths])
 
     # --- how it is learned ---
 
@@ -241,32 +164,37 @@ class AppraisalTrainer:
 
     @torch.inference_mode()
     def tabulate(self, held: Lesson) -> None:
-        """Keep, around each of `TABLE_SNR`, what spectra that were not learned from show.
+        """Keep the distribution of the scores that ordinary spectra have around each of `TABLE_SNR`.
 
-        The distribution of ordinary spectra's scores, and by how much the intervals must be stretched to hold their
-        share of the errors (conformalised quantile regression: Romano, Patterson & Candes 2019, arXiv 1905.03222).
+        Of spectra that were not learned from.
         """
         ordinary = (held.kind == 0).nonzero()[:, 0]
-        judged = [self.appraisal.judge(held.inputs[rows].float().to(self.device)) for rows in ordinary.split(8192)]
-        score = torch.cat([oddness(kinds) for _, _, kinds in judged]).cpu()
-        errors = held.errors[ordinary].abs().clamp(min=1e-6).log()
-        missing = errors[:, :, None] - torch.cat([widths for widths, _, _ in judged]).cpu()
-        place = -held.typical[ordinary].log()
+        inputs = (held.inputs[rows].float().to(self.device) for rows in ordinary.split(8192))
+        score = torch.cat([oddness(self.appraisal.judge(part)[2]) for part in inputs]).cpu()
         levels = (torch.arange(QUANTILES) + 0.5) / QUANTILES
-        half = math.log(TABLE_SNR[1] / TABLE_SNR[0]) / 2
-        for k, snr in enumerate(TABLE_SNR):
-            near = (place - math.log(snr)).abs() < half
-            if near.sum() < QUANTILES:  # a small lesson: all of them
-                near = torch.ones_like(near)
+        for k, near in enumerate(_around(held.typical[ordinary])):
             self.appraisal.scores[k] = torch.quantile(score[near], levels).to(self.device)
+
+    @torch.inference_mode()
+    def stretch(self, fresh: Lesson, report: Callable[[str], None] = lambda words: None) -> None:
+        """Stretch the intervals so that they hold their share of the errors, around each of `TABLE_SNR`.
+
+        Conformalised quantile regression: Romano, Patterson & Candes (2019, arXiv 1905.03222).
+        """
+        inputs = (part.float().to(self.device) for part in fresh.inputs.split(8192))
+        widths = torch.cat([self.appraisal.judge(part)[0] for part in inputs]).cpu()
+        missing = fresh.errors.abs().clamp(min=1e-6).log()[:, :, None] - widths
+        for k, near in enumerate(_around(fresh.typical)):
             for column, share in enumerate(SHARES):
                 self.appraisal.stretch[k, :, column] = torch.quantile(missing[near, :, column], share, dim=0)
+        factors = self.appraisal.stretch.exp()
+        report(f"intervals stretched by {float(factors.min()):.2f} to {float(factors.max()):.2f}")
 
     # --- shards ---
 
     def _identify(self, checkpoint: Checkpoint) -> str:
         # The fitted spectra do not depend on these.
-        learned = {"spectra", "epochs", "learning_rate", "weight_decay", "network"}
+        learned = {"spectra", "epochs", "learning_rate", "weight_decay", "network", "survey", "calibration_spectra"}
         settings: dict[str, Any] = self.recipe.model_dump(mode="json", exclude=learned)
         settings["stars"] = None if self.recipe.stars is None else library_sha256(self.recipe.stars)
         settings["weights"] = checkpoint.weights_sha256
@@ -284,9 +212,13 @@ class AppraisalTrainer:
         torch.save(vars(lesson), partial)
         partial.replace(path)
 
-    def _load(self, shards: range) -> Lesson:
-        paths = [self.folder / f"{index:05d}.pt" for index in shards]
-        return _joined([Lesson(**torch.load(path, weights_only=True)) for path in paths])
+
+def _around(typical: Tensor) -> Iterator[Tensor]:
+    """Which spectra (n,) are near each of `TABLE_SNR`; of a small lesson, all of them."""
+    half = math.log(TABLE_SNR[1] / TABLE_SNR[0]) / 2
+    for snr in TABLE_SNR:
+        near = (-typical.log() - math.log(snr)).abs() < half
+        yield near if near.sum() >= QUANTILES else torch.ones_like(near)
 
 
 def appraised_checkpoint(
@@ -327,10 +259,6 @@ def appraised_checkpoint(
     card = model_card(load_checkpoint(output))
     add_to_metadata(output, output, card=card)
     return output
-
-
-def _joined(lessons: list[Lesson]) -> Lesson:
-    return Lesson(**{name: torch.cat([getattr(one, name) for one in lessons]) for name in vars(lessons[0])})
 
 
 def _without_appraisal(model: GalProTE) -> dict[str, Tensor]:

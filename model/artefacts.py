@@ -59,8 +59,8 @@ class ArtefactConfig(BaseModel):
     patches: Count = (0, 6)
     """Noisy patches that nobody noticed, as the paper has them."""
     mismatch: LogRange | None = None
-    """Stars that are not quite the templates', in half of the spectra: size of the details that differ, relative to the
-    continuum, log-uniform. Null: never."""
+    """Stars that are expected not to be quite the templates', in half of the spectra: size of the details that differ,
+    relative to the continuum, log-uniform. Null: never."""
     noise_correlation: float = Field(default=0.0, ge=0.0, le=0.5)
     """Largest correlation of the noise in neighbouring samples: what resampling a cube does."""
     noise_wrong: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -69,9 +69,10 @@ class ArtefactConfig(BaseModel):
 
 #: What stars have that templates have not, in units of its size: details over so many samples and their shares, slopes,
 #: and the change of all lines' strength together; and the samples over which lines differ alike.
-MISMATCH_WIDTHS: Final = ((3, 0.6), (9, 0.6), (101, 0.8))
-MISMATCH_SLOPE: Final = 1.0
-MISMATCH_LINES: Final = 12.0
+MISMATCH_WIDTHS: Final = ((3, 0.6), (9, 0.6), (101, 1.0))
+MISMATCH_SLOPE: Final = 1.8
+MISMATCH_LINES: Final = 18.0
+MISMATCH_SCATTER: Final = 0.7
 MISMATCH_REGION: Final = 41
 
 #: Largest factor of a wrong noise.
@@ -142,17 +143,23 @@ class Artefacts:
         known = torch.ones(n, N_WAVELENGTH, dtype=torch.bool, device=self.device)
         return Circumstances(redshift, noise, known, torch.zeros(n, device=self.device))
 
-    def differ(self, clean: Tensor) -> Tensor:
-        """Stars that are not quite the templates', in half of the spectra.
+    def template_errors(self, n: int) -> Tensor:
+        """By how much stars are expected to differ from the templates, (n,): not at all in half of the spectra."""
+        if self.config.mismatch is None:
+            return torch.zeros(n, device=self.device)
+        return (self.log_uniform(self.config.mismatch, n, 1) * (self.uniform(n, 1) < 0.5))[:, 0]
+
+    def differ(self, clean: Tensor, expected: Tensor) -> Tensor:
+        """Stars that are not quite the templates'.
 
         Details that no template has, and, in proportion, what hides in the answer: lines all stronger or weaker, and
-        slopes. The proportions are about those between two libraries, MIUSCAT's E-MILES and MILES.
+        slopes. The proportions are about those between two libraries, MIUSCAT's E-MILES and MILES; the size scatters
+        by a factor of two about what is expected.
         """
         if self.config.mismatch is None:
             return clean
         n, m = clean.shape
-        low, high = self.config.mismatch
-        size = self.log_uniform((low, high), n, 1) * (self.uniform(n, 1) < 0.5)
+        size = expected[:, None] * torch.exp(MISMATCH_SCATTER * self.normal(n, 1))
         smooth = _smoothed(clean, MISMATCH_REGION)
         lines = (clean - smooth) * (MISMATCH_LINES * self.normal(n, 1) * size).clamp(-0.4, 0.4)
         region = (clean - smooth) * self._rough(n, m, MISMATCH_REGION)

@@ -103,10 +103,12 @@ class Bench:
         )
 
 
-def predict(predictor: Predictor, batch: SyntheticSpectra, calibration: float) -> Predictions:
+def predict(
+    predictor: Predictor, batch: SyntheticSpectra, calibration: float, template_error: float = 0.0
+) -> Predictions:
     """What the network says of a batch; it sees the spectra and their stated noise."""
     seen = seen_through(batch, predictor.model.config.visible)
-    return predictor(seen.spectra.numpy(), seen.noise.numpy(), calibration, seen.redshift.numpy())
+    return predictor(seen.spectra.numpy(), seen.noise.numpy(), calibration, seen.redshift.numpy(), template_error)
 
 
 def compare(predictor: Predictor, batch: SyntheticSpectra, decoder: Decoder, calibration: float = 0.0) -> Comparison:

@@ -12,9 +12,9 @@ from galprote.model.statistics import QUANTITIES
 #: What holds for every checkpoint of this kind.
 LIMITS: Final = (
     "One dust screen for all stars, O'Donnell (1994) with R_V = 3.1.",
-    "Ages, abundances and their scale are those of the template library; another library gives other answers, and the "
-    "errors below do not contain that.",
-    "Spectra of stars, active nuclei, foreground objects or a wrong redshift get an answer like any other.",
+    "Ages, abundances and their scale are those of the template library; another library gives other answers.",
+    "Spectra of stars, active nuclei, foreground objects or a wrong redshift get an answer like any other: look at the "
+    "trust that comes with it (weights without an appraisal give none).",
     "Numbers are for spectra made from templates. Real spectra hold what nobody simulated.",
 )
 HEADERS: Final = ("log age [dex]", "[M/H] [dex]", "A_V [mag]")
@@ -81,6 +81,7 @@ def _network(checkpoint: Checkpoint) -> list[str]:
         f"{decoder.ages_gyr[0]:g} to {decoder.ages_gyr[-1]:g} Gyr), A_V 0 to {config.av_max:g} mag",
         "blocks": f"{len(config.kernels)}, kernels {', '.join(map(str, config.kernels))}, {config.channels} channels",
         "refinement": stages,
+        "appraisal": "errors and trust" if config.appraisal is not None else "none: no errors, no trust",
         "learned parameters": f"{learned / 1e6:.1f} million",
     }
     return _table(("", ""), rows.items())
@@ -113,6 +114,12 @@ def _training(checkpoint: Checkpoint) -> list[str]:
         calibration = 0.0 if "calibration" in without else stream["artefacts"]["calibration"]
         rows["calibration errors"] = f"up to {calibration:.0%}"
         rows["left out"] = ", ".join(sorted(without)) or "nothing"
+    appraisal = checkpoint.metadata.get("appraisal", {}).get("recipe")
+    if appraisal is not None:
+        stars = appraisal["stars"] or "rough ones"
+        rows["errors and trust"] = (
+            f"{appraisal['spectra']:,} spectra, {appraisal['anomalies']:.0%} anomalies, stars: {stars}"
+        )
     return ["## What it learned from", "", *_table(("", ""), rows.items())]
 
 
@@ -125,7 +132,7 @@ def _results(results: dict[str, Any]) -> list[str]:
     """Bias and scatter of each case; the rest is in the JSON."""
     lines = ["## What it reaches", "", "Mean error and scatter of predicted minus true (`galprote-pipeline evaluate`)."]
     for suite, cases in results.items():
-        if suite == "about":
+        if suite in ("about", *OWN_TABLES):
             continue
         rows = []
         for case, values in cases.items():
@@ -133,7 +140,35 @@ def _results(results: dict[str, Any]) -> list[str]:
                 shown = (f"{values[name]['mean']:+.3f} ± {values[name]['sigma']:.3f}" for name in QUANTITIES)
                 rows.append((case.replace("_", " "), *shown))
         lines += ["", f"### {suite}", "", *_table(("case", *HEADERS), rows)]
+    for suite, table in OWN_TABLES.items():
+        if suite in results:
+            lines += ["", f"### {suite}", "", *table(results[suite])]
     return lines
+
+
+def _coverage(cases: dict[str, Any]) -> list[str]:
+    lines = [
+        "Per cent of the true values within one and two of the errors that the network gives (a Gaussian: 68, 95).",
+        "",
+    ]
+    rows = []
+    for case, values in cases.items():
+        shown = (f"{100 * values[name]['within_1']:.0f}, {100 * values[name]['within_2']:.0f}" for name in QUANTITIES)
+        rows.append((case.replace("_", " "), *shown))
+    return lines + _table(("case", *HEADERS), rows)
+
+
+def _anomalies(cases: dict[str, Any]) -> list[str]:
+    lines = ["Per cent caught when 1 % and 5 % of ordinary spectra are flagged.", ""]
+    rows = [
+        (case.replace("_", " "), *(f"{100 * share:.0f}" for share in case_["caught"].values()))
+        for case, case_ in cases.items()
+    ]
+    return lines + _table(("case", "1 %", "5 %"), rows)
+
+
+#: Suites with other numbers than means and scatters.
+OWN_TABLES: Final = {"coverage": _coverage, "anomalies": _anomalies}
 
 
 def _table(header: tuple[str, ...], rows: Any) -> list[str]:

@@ -23,6 +23,7 @@ from galprote.model.suites import (
     LIBRARY_SNR,
     SURVEY_CALIBRATION,
     SURVEY_SNR,
+    SURVEY_TEMPLATES,
     TILT,
     TYPICAL_SNR,
     VELOCITIES_KMS,
@@ -65,6 +66,9 @@ def coverage_suite(bench: Bench) -> SuiteResult:
     end of its range it is less often inside, because answers tend to the middle. `library`, `sigma`, `velocity` and
     the artefacts are the spectra of those suites. `noise_x`: the stated noise is wrong by that factor; `correlated`:
     the noise of neighbouring samples is correlated by 0.3; `calibration`: the network is told the pipeline's default.
+
+    The spectra are made of the network's own templates, and it is told so (`template_error` 0), but in `library`: there
+    it is told the pipeline's default, of its own library's spectra too.
     """
     if bench.predictor.model.appraisal is None:
         raise ConfigError("--suite coverage: these weights give no errors (no appraisal); train one with `appraisal`")
@@ -80,12 +84,19 @@ def coverage_suite(bench: Bench) -> SuiteResult:
     return result
 
 
-def judge(bench: Bench, batches: Iterable[SyntheticSpectra], decoder: Decoder | None = None, *, told: float) -> Judged:
+def judge(
+    bench: Bench,
+    batches: Iterable[SyntheticSpectra],
+    decoder: Decoder | None = None,
+    *,
+    told: float,
+    template_error: float = 0.0,
+) -> Judged:
     """Fit spectra made from a decoder's templates (by default the checkpoint's)."""
     own, scale = MassScale.of(bench.decoder), MassScale.of(decoder or bench.decoder)
     parts = []
     for batch in batches:
-        answer = predict(bench.predictor, batch, told)
+        answer = predict(bench.predictor, batch, told, template_error)
         found = derived(answer.grid, answer.av, answer.norm, own)
         true = derived(batch.grid.numpy(), batch.av.numpy(), batch.norm.numpy(), scale)
         sigma = dict(zip(APPRAISED, sigmas(answer.widths).T, strict=True))
@@ -174,6 +185,9 @@ def _libraries(bench: Bench) -> Iterator[tuple[str, Judged]]:
     same = torch.einsum("nza,zy,ab->nyb", grid, *transfer(other, bench.decoder))
     for snr in LIBRARY_SNR:
         spectra = observed(ours, (same, av, zero, zero), snr)
-        yield f"library_own_snr_{snr}", judge(bench, spectra, told=SURVEY_CALIBRATION)
+        yield f"library_own_snr_{snr}", judge(bench, spectra, told=SURVEY_CALIBRATION, template_error=SURVEY_TEMPLATES)
         spectra = observed(theirs, (grid, av, zero, zero), snr)
-        yield f"library_other_snr_{snr}", judge(bench, spectra, other, told=SURVEY_CALIBRATION)
+        yield (
+            f"library_other_snr_{snr}",
+            judge(bench, spectra, other, told=SURVEY_CALIBRATION, template_error=SURVEY_TEMPLATES),
+        )

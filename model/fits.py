@@ -66,7 +66,7 @@ def gaussian_spectra(maker: Synthesizer, grid: Tensor, snr: float) -> SyntheticS
     noise = (1 / (snr * median)).expand_as(flux)
     rest = torch.zeros_like(av)
     norm = maker.norm(grid, av) * median[:, 0]
-    return SyntheticSpectra(flux / median, clean, grid, av, rest, rest, noise, rest, clean / median, norm, rest)
+    return SyntheticSpectra(flux / median, clean, grid, av, rest, rest, noise, rest, clean / median, norm, rest, rest)
 
 
 def _compare_at(

@@ -105,6 +105,7 @@ class Predictor:
         noise: NDArray[np.float32],
         calibration: float = 0.0,
         redshift: float | NDArray[np.float32] = 0.0,
+        template_error: float = 0.0,
     ) -> Predictions:
         """Predict.
 
@@ -118,6 +119,8 @@ class Predictor:
             Expected scatter of a smooth error of the flux calibration, relative.
         redshift : float or (n,) float32
             Of the galaxy: where a star of the Milky Way would be.
+        template_error : float
+            Expected difference of the stars from the templates, relative; only the errors heed it.
 
         Raises
         ------
@@ -134,7 +137,7 @@ class Predictor:
         while start < n:
             rows = slice(start, start + self.batch)
             try:
-                parts = self._batch(spectra[rows], noise[rows], calibration, redshifts[rows])
+                parts = self._batch(spectra[rows], noise[rows], redshifts[rows], calibration, template_error)
             except torch.OutOfMemoryError as error:
                 self._halve(error)
                 continue
@@ -155,12 +158,13 @@ class Predictor:
         self,
         spectra: NDArray[np.float32],
         noise: NDArray[np.float32],
-        calibration: float,
         redshift: NDArray[np.float32],
+        calibration: float,
+        template_error: float,
     ) -> tuple[torch.Tensor, ...]:
         """One batch of `self.batch` rows, the missing ones padded."""
         flux, sigma, z = (self._padded(array) for array in (spectra, noise, redshift))
-        seen = Observation(flux, sigma, torch.full_like(z, calibration), z)
+        seen = Observation(flux, sigma, torch.full_like(z, calibration), z, torch.full_like(z, template_error))
         prediction = self.model(seen.flux, seen.noise, seen.calibration)
         fit = self.model.populations(prediction)
         if self.model.refinement is None:

@@ -65,12 +65,15 @@ class Observation:
         Expected scatter of the flux calibration.
     redshift : (B,) float32
         Of the galaxy; only the appraisal asks for it.
+    template_error : (B,) float32
+        Expected difference of the stars from the templates; only the appraisal asks for it.
     """
 
     flux: Tensor
     noise: Tensor
     calibration: Tensor
     redshift: Tensor
+    template_error: Tensor
 
 
 @dataclass(frozen=True)

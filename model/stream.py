@@ -188,11 +188,19 @@ class TrainingStream:
         mixture = self.templates(grid.flatten(1), av, dispersion, velocity)
         norm = kept_median(mixture)
         clean = mixture / norm[:, None]
-        stars = effects.differ(clean)
+        expected = effects.template_errors(len(clean))
+        stars = effects.differ(clean, expected)
         around = effects.circumstances(stars, snr)
         seen = self.exposed(effects, stars, around, known_noise=known_noise)
         return replace(
-            seen, clean=clean, grid=grid, av=av, dispersion=dispersion, velocity=velocity, norm=seen.norm * norm
+            seen,
+            clean=clean,
+            grid=grid,
+            av=av,
+            dispersion=dispersion,
+            velocity=velocity,
+            norm=seen.norm * norm,
+            template_error=expected,
         )
 
     def exposed(
@@ -242,6 +250,7 @@ class TrainingStream:
             continuum / median,
             median[:, 0],
             around.redshift[:, 0],
+            nothing,
         )
 
     def _mixture(self, n: int) -> Tensor:

@@ -75,6 +75,8 @@ class SyntheticSpectra:
         The median that `spectra` was divided by, in the unit of the templates' mixture behind its dust: light to mass.
     redshift : (B,) float32
         Of the galaxy, which places the night sky's lines.
+    template_error : (B,) float32
+        Expected difference of the stars from the templates, relative.
     """
 
     spectra: Tensor
@@ -88,6 +90,7 @@ class SyntheticSpectra:
     continuum: Tensor
     norm: Tensor
     redshift: Tensor
+    template_error: Tensor
 
     def __len__(self) -> int:
         return len(self.av)
@@ -266,7 +269,7 @@ class Synthesizer:
         noise = torch.where(filled, torch.inf, der_snr(flux)[:, None])
         rest = torch.zeros_like(av)
         return SyntheticSpectra(
-            flux, clean, grid, av, rest, rest, noise, rest, clean / median, norm * median[:, 0], rest
+            flux, clean, grid, av, rest, rest, noise, rest, clean / median, norm * median[:, 0], rest, rest
         )
 
     def _patch(self, flux: Tensor) -> tuple[Tensor, Tensor]:

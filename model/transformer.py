@@ -281,7 +281,8 @@ class GalProTE(nn.Module):
         )
         if not refine:
             return Prediction(grid_logits, av_logits, (start,))
-        observation = Observation(spectra_BL, noise_BL, calibration_B, torch.zeros_like(calibration_B))
+        nothing_B = torch.zeros_like(calibration_B)
+        observation = Observation(spectra_BL, noise_BL, calibration_B, nothing_B, nothing_B)
         answers = self.refinement(observation, start)
         return Prediction(grid_logits, av_logits, (start, *answers))
 

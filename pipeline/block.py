@@ -52,6 +52,8 @@ class BlockSettings:
         Which cubes to make besides the maps.
     flux_calibration_error : float
         Expected scatter of a smooth error of the flux calibration, relative.
+    template_error : float
+        Expected difference of the stars from the templates, relative.
     photometry : Photometry
         What leads from flux to mass.
     """
@@ -61,6 +63,7 @@ class BlockSettings:
     continuum_subtracted: bool
     grid: bool
     flux_calibration_error: float = 0.01
+    template_error: float = 0.008
     photometry: Photometry = field(default_factory=Photometry)
 
 
@@ -154,7 +157,7 @@ def prepare_block(
 def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: Predictor) -> FittedBlock:
     """Run the model over a prepared block."""
     batch, redshift = prepared.batch, settings.preprocess.redshift
-    found = predictor(batch.spectra, batch.noise, settings.flux_calibration_error, redshift)
+    found = predictor(batch.spectra, batch.noise, settings.flux_calibration_error, redshift, settings.template_error)
     flux = batch.flux[batch.fitted]
     scale = flux * found.gain
     continuum = continuum_error = None
@@ -214,11 +217,14 @@ def native_continuum(
 def native_continuum_error(
     model_error: NDArray[np.float32], scale: NDArray[np.float32], settings: PreprocessSettings
 ) -> NDArray[np.float32]:
-    """Error of `native_continuum`, (m, k) float32: the model spectrum's, by parts of the spectrum (k, PARTS)."""
+    """Error of `native_continuum`, (m, k) float32: the model spectrum's, by parts of the spectrum (k, PARTS).
+
+    Zero from weights without appraisal: what is subtracted with them has the noise's error alone.
+    """
     wavelength = np.array(settings.wavelength)
     dim = (10 ** (-0.4 * foreground_extinction(settings))).astype(np.float32)
     parts = spread_parts(wavelength / (1 + settings.redshift)) * dim[:, None]
-    return np.asarray(parts @ np.ascontiguousarray((model_error * scale[:, None]).T), dtype=np.float32)
+    return np.asarray(parts @ np.ascontiguousarray((np.nan_to_num(model_error) * scale[:, None]).T), dtype=np.float32)
 
 
 @lru_cache(maxsize=2)

@@ -37,6 +37,7 @@ def fit_spectra(
     snr_min: float = 0.0,
     max_filled: float = 0.15,
     flux_calibration_error: float = 0.01,
+    template_error: float = 0.008,
     line_filter: LineFilterConfig | None = None,
     device: str = "cpu",
 ) -> Populations:
@@ -68,6 +69,9 @@ def fit_spectra(
         Spectra with a larger share of the model's samples missing are not fitted.
     flux_calibration_error : float
         Expected scatter of a smooth error of the flux calibration along the spectra, relative, 0 (perfect) to 0.03.
+    template_error : float
+        Expected difference of the stars' spectra from the templates, relative, 0 (spectra made of them) to 0.01: the
+        errors allow for it.
     line_filter : LineFilterConfig, optional
     device : {"cpu", "cuda", "auto"}
 
@@ -98,7 +102,7 @@ def fit_spectra(
     noise = None if variance is None else np.atleast_2d(np.asarray(variance, dtype=np.float64))
     if noise is not None and noise.shape != spectra.shape:
         raise ValueError(f"variance: shape {noise.shape}; expected that of flux, {spectra.shape}")
-    _check_choices(redshift, ebv, r_v, law, device, flux_calibration_error)
+    _check_choices(redshift, ebv, r_v, law, device, flux_calibration_error, template_error)
     if vacuum:
         axis = vacuum_to_air(axis)
     predictor = shared_predictor(None if checkpoint is None else Path(checkpoint), None, resolve_device(device))
@@ -109,7 +113,7 @@ def fit_spectra(
     preprocess = PreprocessSettings(
         tuple(axis.tolist()), redshift, ebv, law, r_v, chosen, snr_min, max_filled, allowance, tuple(visible.tolist())
     )
-    settings = BlockSettings(preprocess, False, False, True, flux_calibration_error)
+    settings = BlockSettings(preprocess, False, False, True, flux_calibration_error, template_error)
     parts = [
         _fit(spectra[rows], None if noise is None else noise[rows], settings, predictor)
         for rows in (slice(start, start + BLOCK) for start in range(0, max(len(spectra), 1), BLOCK))
@@ -137,7 +141,9 @@ def _allowance(predictor: Predictor, line_filter: LineFilterConfig) -> tuple[flo
     return template_allowance(predictor.checkpoint.decoder, line_filter)
 
 
-def _check_choices(redshift: float, ebv: float, r_v: float, law: str, device: str, calibration: float) -> None:
+def _check_choices(
+    redshift: float, ebv: float, r_v: float, law: str, device: str, calibration: float, templates: float
+) -> None:
     if not -0.01 < redshift <= 0.5:
         raise ValueError(f"redshift = {redshift}: expected a barycentric redshift from -0.01 to 0.5")
     if not 0 <= ebv <= 5:
@@ -148,6 +154,8 @@ def _check_choices(redshift: float, ebv: float, r_v: float, law: str, device: st
         raise ValueError(
             f"flux_calibration_error = {calibration}: expected a relative error from 0 to 0.03, as in training"
         )
+    if not 0 <= templates <= 0.01:
+        raise ValueError(f"template_error = {templates}: expected a relative difference from 0 to 0.01, as in training")
     if law not in EXTINCTION_LAWS:
         raise ValueError(f"law = {law!r}: expected one of {', '.join(EXTINCTION_LAWS)}")
     if device not in {"cpu", "cuda", "auto"}:

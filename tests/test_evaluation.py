@@ -121,7 +121,7 @@ def test_the_ratio_of_two_fits_heeds_that_they_share_spectra() -> None:
 # --- the suites ---
 
 
-def oracle(predictor: Predictor, batch: SyntheticSpectra, calibration: float) -> Predictions:
+def oracle(predictor: Predictor, batch: SyntheticSpectra, *_: float) -> Predictions:
     """The truth, on the checkpoint's grid."""
     grid = batch.grid
     if grid.shape[1:] != predictor.checkpoint.decoder.shape:
@@ -299,7 +299,9 @@ def mixture(decoder: Decoder, av: float, snr: float, seed: int = 5) -> tuple[Syn
     flux = flux + torch.randn(flux.shape, generator=maker.generator) / snr
     rest = torch.zeros(1)
     noise = torch.full_like(flux, 1 / snr)
-    truth = SyntheticSpectra(flux, clean, grid, torch.tensor([av]), rest, rest, noise, rest, clean, rest + 1, rest)
+    truth = SyntheticSpectra(
+        flux, clean, grid, torch.tensor([av]), rest, rest, noise, rest, clean, rest + 1, rest, rest
+    )
     return truth, flux[0].double().numpy(), np.full(876, 1 / snr)
 
 

@@ -40,8 +40,16 @@ def right(batch: SyntheticSpectra) -> Answer:
     return Answer(logits, batch.av, batch.dispersion, batch.velocity, torch.zeros(len(batch), CONFIG.memory))
 
 
-def seen(batch: SyntheticSpectra) -> Observation:
-    return Observation(batch.spectra, batch.noise, batch.calibration, batch.redshift)
+def seen(
+    batch: SyntheticSpectra, *, flux: torch.Tensor | None = None, noise: torch.Tensor | None = None
+) -> Observation:
+    return Observation(
+        batch.spectra if flux is None else flux,
+        batch.noise if noise is None else noise,
+        batch.calibration,
+        batch.redshift,
+        batch.template_error,
+    )
 
 
 def test_components_are_orthonormal_and_sorted(refinement: Refinement) -> None:
@@ -70,8 +78,8 @@ def test_what_stands_in_filled_samples_does_not_matter(refinement: Refinement, b
     spoiled = batch.spectra.clone()
     spoiled[:, 300:360] = 3.0
     with torch.inference_mode():
-        one = refinement(Observation(batch.spectra, noise, batch.calibration, batch.redshift), right(batch))[-1]
-        two = refinement(Observation(spoiled, noise, batch.calibration, batch.redshift), right(batch))[-1]
+        one = refinement(seen(batch, flux=batch.spectra, noise=noise), right(batch))[-1]
+        two = refinement(seen(batch, flux=spoiled, noise=noise), right(batch))[-1]
     assert torch.equal(one.grid_logits, two.grid_logits)
     assert torch.equal(one.av, two.av)
 
@@ -83,9 +91,10 @@ def test_an_outlier_is_held_back(refinement: Refinement, batch: SyntheticSpectra
     with torch.inference_mode():
         clean, outlier = (
             torch.sinh(
-                refinement.features(Observation(flux, batch.noise, batch.calibration, batch.redshift), right(batch))[
-                    :, k : 2 * k
-                ]
+                refinement.features(
+                    seen(batch, flux=flux, noise=batch.noise),
+                    right(batch),
+                )[:, k : 2 * k]
             )
             for flux in (batch.spectra, spoiled)
         )
@@ -97,9 +106,7 @@ def test_flux_and_noise_of_any_size_stay_finite(refinement: Refinement, batch: S
         level = torch.full_like(batch.noise, noise)
         level[0, 10:] = torch.inf
         with torch.inference_mode():
-            features = refinement.features(
-                Observation(batch.spectra, level, batch.calibration, batch.redshift), right(batch)
-            )
+            features = refinement.features(seen(batch, flux=batch.spectra, noise=level), right(batch))
         assert torch.isfinite(features).all()
 
 

@@ -51,6 +51,7 @@ class Stub:
         noise: NDArray[np.float32],
         calibration: float = 0.0,
         redshift: float = 0.0,
+        template_error: float = 0.0,
     ) -> Predictions:
         assert redshift == REDSHIFT
         self.asked.append((spectra, noise, calibration))
@@ -250,12 +251,14 @@ def test_what_stands_in_a_gap_matters_to_no_stage(observed, tmp_path: Path) -> N
     with torch.inference_mode():
         start = model(torch.from_numpy(batch.spectra), noise, calibration).answers[0]
         first, second = (
-            model.refinement(Observation(torch.from_numpy(flux), noise, calibration, calibration), start)[-1]
+            model.refinement(Observation(torch.from_numpy(flux), noise, *[calibration] * 3), start)[-1]
             for flux in (batch.spectra, other)
         )
         assert torch.equal(first.grid_logits, second.grid_logits)
         known = torch.where(noise.isinf(), 0.02, noise)
-        third = model.refinement(Observation(torch.from_numpy(other), known, calibration, calibration), start)[-1]
+        third = model.refinement(
+            Observation(torch.from_numpy(other), known, calibration, calibration, calibration), start
+        )[-1]
     assert not torch.equal(first.grid_logits, third.grid_logits)
 
 

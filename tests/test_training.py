@@ -210,7 +210,7 @@ def truth(grid: torch.Tensor, av: torch.Tensor) -> SyntheticSpectra:
     n, zero = len(av), torch.zeros_like(av)
     return SyntheticSpectra(
         torch.ones(n, 876), torch.ones(n, 948), grid, av, zero, zero, torch.full((n, 876), 0.03), zero,
-        torch.ones(n, 948), torch.ones(n), zero,
+        torch.ones(n, 948), torch.ones(n), zero, zero,
     )  # fmt: skip
 
 

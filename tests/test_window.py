@@ -99,7 +99,9 @@ def test_the_model_spectrum_has_the_scale_of_what_the_network_saw(av: float, che
     clean = Synthesizer(decoder, NoiseConfig(), 1).clean(grid, torch.full((n,), av))
     zero = torch.zeros(n)
     noise = torch.full((n, int(KEPT.sum())), 0.01)
-    batch = SyntheticSpectra(clean[:, KEPT], clean, grid, zero + av, zero, zero, noise, zero, clean, zero + 1, zero)
+    batch = SyntheticSpectra(
+        clean[:, KEPT], clean, grid, zero + av, zero, zero, noise, zero, clean, zero + 1, zero, zero
+    )
     seen = seen_through(batch, visible)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predictor.model, "populations", lambda _: Fit(grid, zero + av, zero, zero))

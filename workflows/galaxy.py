@@ -89,6 +89,7 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference
         wanted.continuum_subtracted,
         wanted.grid,
         galaxy.flux_calibration_error,
+        galaxy.template_error,
         photometry(galaxy, cube),
     )
 
