@@ -49,7 +49,7 @@ TILT_TOLD: Final = 0.015
 #: What the network is told of the survey stream's calibration: the pipeline's default, and the stream's mean.
 SURVEY_CALIBRATION: Final = 0.01
 #: What the appraisal is told of real stars: the pipeline's default.
-SURVEY_TEMPLATES: Final = 0.008
+SURVEY_TEMPLATES: Final = 0.01
 
 
 # --- (a) the paper's protocol ---

@@ -63,7 +63,7 @@ class BlockSettings:
     continuum_subtracted: bool
     grid: bool
     flux_calibration_error: float = 0.01
-    template_error: float = 0.008
+    template_error: float = 0.01
     photometry: Photometry = field(default_factory=Photometry)
 
 

@@ -73,7 +73,7 @@ class GalaxyConfig(_Section):
     """Spaxels with a larger share of samples missing are not fitted."""
     flux_calibration_error: float = Field(default=0.01, ge=0, le=0.03)
     """Expected scatter of a smooth error of the cube's flux calibration along the spectrum, relative; 0: perfect."""
-    template_error: float = Field(default=0.008, ge=0, le=0.01)
+    template_error: float = Field(default=0.01, ge=0, le=0.01)
     """Expected difference of the stars' spectra from the templates, relative: the errors allow for it. 0 for synthetic
     cubes made of the weights' own templates."""
     pixel_scale_arcsec: float | None = Field(default=None, gt=0, le=60)

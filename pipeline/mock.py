@@ -1,10 +1,11 @@
 """Write a mock cube in the layout of PHANGS-MUSE, and beside it the truth that it was made from.
 
 The cube has an empty primary HDU, `DATA` and `STAT` (variance), float32 (wavelength, y, x), NaN where nothing was
-observed. The truth has `AGE_LW`, `Z_LW`, `AV_STARS`, `V_STARS`, `FLUX` (median of the stars in the model's window,
-without foreground dust), `SNR` (median per model sample of 2.48 A), and the fluxes of the emission lines as observed,
-behind the galaxy's and the foreground's dust, integrated over each line: `HA6562_FLUX` and the other `LINE_EXTENSIONS`,
-named as in the maps of PHANGS-MUSE; zero without emission. All are float32 (y, x), NaN where nothing was observed.
+observed. The truth has `AGE_LW`, `Z_LW`, `AGE_MW`, `Z_MW`, `STELLAR_MASS_DENSITY`, `AV_STARS`, `V_STARS`, `FLUX`
+(median of the stars in the model's window, without foreground dust), `SNR` (median per model sample of 2.48 A), and the
+fluxes of the emission lines as observed, behind the galaxy's and the foreground's dust, integrated over each line:
+`HA6562_FLUX` and the other `LINE_EXTENSIONS`, named as in the maps of PHANGS-MUSE; zero without emission. All are
+float32 (y, x), NaN where nothing was observed.
 """
 
 import os
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from galprote.model.decoder import Decoder
 from galprote.model.errors import CubeError
-from galprote.pipeline.mock_galaxy import CHANNEL, FIRST_WAVELENGTH, Galaxy, MockConfig, make_galaxy
+from galprote.pipeline.mock_galaxy import CHANNEL, FIRST_WAVELENGTH, SPAXEL_ARCSEC, Galaxy, MockConfig, make_galaxy
 from galprote.pipeline.mock_spectra import EMISSION_LINES, MockSpectra
 
 __all__ = ["LINE_EXTENSIONS", "MockConfig", "make_mock", "truth_path"]
@@ -30,9 +31,13 @@ _PHANGS_LINES: Final = (
 #: Extensions of the truth with the fluxes of `EMISSION_LINES`, by the line.
 LINE_EXTENSIONS: Final = {line: f"{name}_FLUX" for line, name in zip(EMISSION_LINES, _PHANGS_LINES, strict=True)}
 
+#: What is known of the stars only after the spectra are made, with units as in galprote's own maps.
+_TRUTH_UNITS: Final = {
+    "AGE_LW": "dex(yr)", "Z_LW": "dex", "AGE_MW": "dex(yr)", "Z_MW": "dex", "STELLAR_MASS_DENSITY": "solMass / pc2",
+}  # fmt: skip
 _LINE_BUNIT: Final = "10**(-20)*erg/s/cm**2"
 _BUNIT: Final = f"{_LINE_BUNIT}/Angstrom"
-_SPAXEL_DEG: Final = 0.2 / 3600
+_SPAXEL_DEG: Final = SPAXEL_ARCSEC / 3600
 _CENTRE_DEG: Final = (184.7068, 14.4164)
 _FITS_BLOCK: Final = 2880
 #: Memory for the rows that are written together.
@@ -90,7 +95,7 @@ def _write_cube(
     path: Path, headers: Sequence[fits.Header], spectra: MockSpectra, shape: tuple[int, int, int], rows: int
 ) -> dict[str, NDArray[np.float32]]:
     """Write the cube slab by slab; return the maps that are known only after the spectra are made."""
-    names = ("AGE_LW", "Z_LW", "SNR", *LINE_EXTENSIONS.values())
+    names = (*_TRUTH_UNITS, "SNR", *LINE_EXTENSIONS.values())
     maps = {name: np.full(shape[1:], np.nan, dtype=np.float32) for name in names}
     with path.open("wb") as file:
         offsets = _allocate(file.fileno(), headers, shape)
@@ -100,7 +105,9 @@ def _write_cube(
                 row = spectra.row(y)
                 slab[0, :, y - first, row.columns] = row.flux
                 slab[1, :, y - first, row.columns] = row.variance
-                for name, values in zip(names, (row.log_age, row.metallicity, row.snr, *row.lines.T), strict=True):
+                masses = (row.log_age_mw, row.metallicity_mw, row.density)
+                truth = (row.log_age, row.metallicity, *masses, row.snr, *row.lines.T)
+                for name, values in zip(names, truth, strict=True):
                     maps[name][y, row.columns] = values
             for offset, extension in zip(offsets, slab, strict=True):
                 _write_rows(file.fileno(), extension, offset, shape, first)
@@ -177,8 +184,7 @@ def _truth_hdus(config: MockConfig, galaxy: Galaxy, maps: dict[str, NDArray[np.f
     primary.header["LIBRARY"] = (library, "template library")
     primary.header.add_history(config.model_dump_json())
     layers: tuple[tuple[str, NDArray[np.floating], str], ...] = (
-        ("AGE_LW", maps["AGE_LW"], "dex(yr)"),
-        ("Z_LW", maps["Z_LW"], "dex"),
+        *((name, maps[name], unit) for name, unit in _TRUTH_UNITS.items()),
         ("AV_STARS", galaxy.av, "mag"),
         ("V_STARS", galaxy.velocity_kms, "km/s"),
         ("FLUX", galaxy.flux, _BUNIT),

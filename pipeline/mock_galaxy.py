@@ -19,6 +19,7 @@ from galprote.model.grids import EDGES
 
 FIRST_WAVELENGTH: Final = 4700.0
 CHANNEL: Final = 1.25
+SPAXEL_ARCSEC: Final = 0.2
 SPEED_OF_LIGHT_KMS: Final = 299_792.458
 
 #: Half width of the mosaic and its tilt (degrees): what leaves the corners of the cube empty.

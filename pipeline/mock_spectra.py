@@ -17,11 +17,20 @@ from scipy.special import ndtr
 from galprote.model.artefacts import NOTCH
 from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.extinction import extinction_curve
-from galprote.model.grids import STEP, kept_samples
+from galprote.model.grids import KEPT, STEP, kept_samples
 from galprote.model.line_spread import MUSE
+from galprote.model.masses import MassScale, mass_means, mass_per_flux, surface_density
 from galprote.model.populations import grid_means
 from galprote.model.templates import FWHM_PER_SIGMA
-from galprote.pipeline.mock_galaxy import ALL_SLICES, CHANNEL, SLICES, SPEED_OF_LIGHT_KMS, Galaxy, MockConfig
+from galprote.pipeline.mock_galaxy import (
+    ALL_SLICES,
+    CHANNEL,
+    SLICES,
+    SPAXEL_ARCSEC,
+    SPEED_OF_LIGHT_KMS,
+    Galaxy,
+    MockConfig,
+)
 
 Array = NDArray[np.float64]
 
@@ -74,6 +83,10 @@ class RowSpectra:
         1e-20 erg/s/cm2/Angstrom, and its square.
     log_age, metallicity : (n,) float32
         Light-weighted means of the populations.
+    log_age_mw, metallicity_mw : (n,) float32
+        The same, weighted by the mass formed.
+    density : (n,) float32
+        Mass of stars and remnants, M_sun/pc2.
     snr : (n,) float32
         Median true signal-to-noise ratio of the stars per model sample of 2.48 A rest frame.
     lines : (n, l) float32
@@ -85,6 +98,9 @@ class RowSpectra:
     variance: NDArray[np.float32]
     log_age: NDArray[np.float32]
     metallicity: NDArray[np.float32]
+    log_age_mw: NDArray[np.float32]
+    metallicity_mw: NDArray[np.float32]
+    density: NDArray[np.float32]
     snr: NDArray[np.float32]
     lines: NDArray[np.float32]
 
@@ -148,6 +164,8 @@ class MockSpectra:
         self._foreground = 10 ** (-0.4 * 3.1 * config.ebv * extinction_curve(self.wavelength))
         self._lines = np.array(list(EMISSION_LINES.values()))
         self._line_reddening = extinction_curve(self._lines) - extinction_curve(np.array([EMISSION_LINES["Halpha"]]))
+        self._masses = MassScale.of(decoder)
+        self._templates, self._attenuation = decoder.templates().numpy(), decoder.attenuation().numpy()
         self._extension = self._margins()
         self._sky_variance, self._residuals = self._sky()
         # What the brightest spaxel's noise leaves over when the sky's is taken away grows with the flux.
@@ -175,7 +193,7 @@ class MockSpectra:
         return RowSpectra(columns, flux, variance, *truth)
 
     def _piece(self, y: int, columns: NDArray[np.int64], random: np.random.Generator) -> list[NDArray[np.float32]]:
-        """Flux, variance, log age, [M/H], S/N and line fluxes of a few spaxels."""
+        """Flux, variance and truth of a few spaxels, in the order of `RowSpectra`."""
         grid = population_grid(self.galaxy, y, columns, self.decoder)
         av = self.galaxy.av[y, columns]
         fine = self.decoder.fine_spectra(torch.from_numpy(grid), torch.from_numpy(av.astype(np.float32)))
@@ -190,10 +208,18 @@ class MockSpectra:
         if self.config.noise:
             flux = flux + random.standard_normal(flux.shape, dtype=np.float32) * np.sqrt(variance)
         means = grid_means(grid, self.decoder.log_ages, self.decoder.metallicities)
+        density = self._density(grid, av, self.galaxy.flux[y, columns])
+        masses = (*mass_means(grid, self._masses), density)
         per_sample = np.sqrt(STEP * (1 + self.config.redshift) / CHANNEL)
         # The foreground's slope across a line cancels: what remains is its extinction at the centre.
         lines *= np.interp(self._lines * shift[:, None], self.wavelength, self._foreground) * self.config.emission
-        return [values.astype(np.float32) for values in (flux, variance, *means, snr * per_sample, lines)]
+        return [values.astype(np.float32) for values in (flux, variance, *means, *masses, snr * per_sample, lines)]
+
+    def _density(self, grid: NDArray[np.float32], av: Array, flux: Array) -> NDArray[np.float32]:
+        """Surface density of the stars' mass (n,), M_sun/pc2."""
+        mixture = (grid.reshape(len(grid), -1) @ self._templates) * 10 ** (-0.4 * av[:, None] * self._attenuation)
+        per_flux = mass_per_flux(grid, np.median(mixture[:, KEPT], axis=1), self._masses)
+        return surface_density(flux * 1e-20, per_flux, SPAXEL_ARCSEC**2, self.config.redshift)
 
     def _margins(self) -> tuple[int, int]:
         """Fine samples that the cube's ends need beyond the decoder's, on the blue and the red side."""

@@ -37,7 +37,7 @@ def fit_spectra(
     snr_min: float = 0.0,
     max_filled: float = 0.15,
     flux_calibration_error: float = 0.01,
-    template_error: float = 0.008,
+    template_error: float = 0.01,
     line_filter: LineFilterConfig | None = None,
     device: str = "cpu",
 ) -> Populations:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from galprote.model.errors import CubeError
 
 #: Variable of the maps -> extension of the truth.
-QUANTITIES: Final = {"age_lw": "AGE_LW", "metallicity_lw": "Z_LW", "av": "AV_STARS"}
+QUANTITIES: Final = {
+    "age_lw": "AGE_LW", "metallicity_lw": "Z_LW", "av": "AV_STARS", "age_mw": "AGE_MW", "metallicity_mw": "Z_MW",
+}  # fmt: skip
 
 #: Signal-to-noise ratios at which spaxels are split.
 SNR_EDGES: Final = (10.0, 20.0)
@@ -30,7 +32,7 @@ class TruthRow:
     Attributes
     ----------
     quantity : str
-        `age_lw` (dex), `metallicity_lw` (dex) or `av` (mag).
+        A name of `QUANTITIES`; dex, mag for `av`.
     snr_range : tuple of float
         Lower end (included) and upper end (excluded); (0, inf) for all fitted spaxels.
     n : int
@@ -64,7 +66,7 @@ def compare_with_truth(maps: xr.Dataset, truth: Path, snr_edges: Sequence[float]
     Parameters
     ----------
     maps : xr.Dataset
-        `age_lw`, `metallicity_lw`, `av`, their errors (`age_lw_error`, ...) and `snr`, each (y, x) float; NaN where not
+        Those of `QUANTITIES`, their errors (`age_lw_error`, ...) and `snr`, each (y, x) float; NaN where not
         fitted.
     truth : Path
         The file at `galprote.pipeline.mock.truth_path(cube)`.

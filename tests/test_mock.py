@@ -24,7 +24,7 @@ from galprote.pipeline.mock import LINE_EXTENSIONS, MockConfig, make_mock, truth
 from galprote.pipeline.mock_galaxy import SPEED_OF_LIGHT_KMS, make_galaxy
 from galprote.pipeline.mock_spectra import EMISSION_LINES, population_grid
 from galprote.pipeline.readers import open_cube
-from galprote.pipeline.truth import compare_with_truth
+from galprote.pipeline.truth import QUANTITIES, compare_with_truth
 from tests.libraries import synthetic_decoder
 
 SHAPE = (20, 24)
@@ -388,17 +388,18 @@ def test_name_of_the_cube_must_be_fits(tmp_path: Path) -> None:
 
 
 def maps_of(mock: Mock) -> xr.Dataset:
-    names = {"age_lw": "AGE_LW", "metallicity_lw": "Z_LW", "av": "AV_STARS", "snr": "SNR"}
+    names = QUANTITIES | {"snr": "SNR"}
     maps = xr.Dataset({name: (("y", "x"), mock.truth[extension].copy()) for name, extension in names.items()})
     return maps.assign({f"{name}_error": xr.full_like(maps[name], 0.2) for name in names if name != "snr"})
 
 
 def test_perfect_maps_have_no_error(stars: Mock) -> None:
     rows = compare_with_truth(maps_of(stars), truth_path(stars.path))
-    assert {row.quantity for row in rows} == {"age_lw", "metallicity_lw", "av"}
+    assert {row.quantity for row in rows} == {"age_lw", "metallicity_lw", "av", "age_mw", "metallicity_mw"}
     for row in rows:
         assert (row.bias, row.rms, row.sigma) == (0, 0, 0)
         assert row.correlation == pytest.approx(1)
+        assert (row.within_1, row.within_2) == (1, 1)
     for quantity in ("age_lw", "av"):
         counts = {row.snr_range: row.n for row in rows if row.quantity == quantity}
         assert counts[(0.0, np.inf)] == stars.inside.sum() == sum(counts.values()) / 2
@@ -415,6 +416,7 @@ def test_errors_are_measured(stars: Mock) -> None:
     assert age.sigma == pytest.approx(0.2, rel=0.2)
     assert age.rms == pytest.approx(np.hypot(0.1, 0.2), rel=0.15)
     assert age.correlation < 0.99
+    assert 0.55 < age.within_1 < 0.75 < age.within_2 < 0.96  # off by 0.1 and 0.2 of scatter, with errors of 0.2
     assert av.n == stars.inside[:, 10:].sum()
 
 

@@ -23,6 +23,7 @@ from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.graph import ChunkSummary, ModelReference
 from galprote.pipeline.mock import make_mock, truth_path
 from galprote.pipeline.plan import CHUNKS_PER_WORKER, GPU_WORKER_BYTES, WORKER_BYTES
+from galprote.pipeline.provenance import NUMERIC_VERSION
 from galprote.pipeline.store import GalaxyStore, write_text
 from galprote.workflows.cluster import has_gpu_workers, start_cluster
 from galprote.workflows.galaxy import GalaxyJob, assumptions, check_galaxy, compute_galaxy, open_galaxy
@@ -185,18 +186,18 @@ def _skipped(store: GalaxyStore, progress: RunProgress) -> GalaxyResult:
 def _input_cube(
     survey: SurveyConfig, galaxy: GalaxyConfig, model: ModelReference, templates: Decoder, progress: RunProgress
 ) -> Path:
-    """The galaxy's cube; a synthetic one is made unless it is there, made with the same checkpoint's templates."""
+    """The galaxy's cube; a synthetic one is made unless it is there, made by this code with the same templates."""
     if galaxy.mock is None:
         return find_cube(galaxy)
     path = mock_cube_path(survey, galaxy)
-    made_with = path.with_suffix(".checkpoint")
+    made_with, record = path.with_suffix(".checkpoint"), f"{model.sha256} {NUMERIC_VERSION}"
     there = path.is_file() and truth_path(path).is_file() and made_with.is_file()
-    if not there or made_with.read_text(encoding="utf-8") != model.sha256:
+    if not there or made_with.read_text(encoding="utf-8") != record:
         progress.message(f"{galaxy.name}: making a synthetic cube, {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         made_with.unlink(missing_ok=True)
         make_mock(galaxy.mock, path, templates)
-        write_text(made_with, model.sha256)
+        write_text(made_with, record)
     return path
 
 
