@@ -132,9 +132,10 @@ class AppraisalTrainer:
         optimizer = AdamW(
             self.appraisal.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
-        per_epoch = len(lesson) // STEP
+        size = min(STEP, len(lesson))
+        per_epoch = len(lesson) // size
         for epoch in range(self.recipe.epochs):
-            order = torch.randperm(len(lesson))[: per_epoch * STEP].view(per_epoch, STEP)
+            order = torch.randperm(len(lesson))[: per_epoch * size].view(per_epoch, size)
             total = 0.0
             for k, rows in enumerate(order):
                 done = (epoch * per_epoch + k) / (per_epoch * self.recipe.epochs)

@@ -128,7 +128,7 @@ def compare(predictor: Predictor, batch: SyntheticSpectra, decoder: Decoder, cal
         {name: values.astype(np.float64) for name, values in truth.items()},
         {name: values.astype(np.float64) for name, values in found.items()},
         np.mean(residual**2, axis=1),
-        np.mean((batch.clean.numpy() - model)[:, KEPT] ** 2, axis=1),
+        np.mean((batch.clean.numpy() - answer.model.astype(np.float64))[:, KEPT] ** 2, axis=1),
         residual.mean(axis=1),
         residual_counts(residual),
     )
