@@ -137,7 +137,10 @@ class Anomalies:
 
     def _star(self, redshift: Tensor) -> tuple[Tensor, Damage | None]:
         """A star of the Milky Way, within 100 km/s of rest."""
-        chosen = self.stars[torch.randint(len(self.stars), (len(redshift),), generator=self.effects.generator)]
+        drawn = torch.randint(
+            len(self.stars), (len(redshift),), generator=self.effects.generator, device=redshift.device
+        )
+        chosen = self.stars[drawn]
         velocity = 60.0 * self.effects.normal(len(redshift), 1)
         dim = 10 ** (-0.4 * 0.5 * self._uniform(len(redshift), 1) * (5500.0 / self._wavelength - 1))
         return at_velocity(chosen, (1 + redshift) / (1 + velocity / C_KMS)) * dim, None

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -92,9 +93,11 @@ class AppraisalTrainer:
         self.learn(self.load(range(max(1, self.shards - held))), report)
         self.tabulate(self.load(range(self.shards - held, self.shards)))
         self.stretch(self.maker.calibration_lesson(), report)
-        for path in self.folder.glob("*"):
-            path.unlink()
-        self.folder.rmdir()
+        for index in range(self.shards):
+            self._shard(index).unlink(missing_ok=True)
+        (self.folder / "recipe.txt").unlink()
+        with suppress(OSError):  # what is not ours stays
+            self.folder.rmdir()
         return self.model
 
     # --- what there is to learn from ---
@@ -108,7 +111,7 @@ class AppraisalTrainer:
         """Let the network fit the spectra of every shard that is not there yet."""
         self._claim_folder()
         for index in range(self.shards):
-            path = self.folder / f"{index:05d}.pt"
+            path = self._shard(index)
             if not path.exists():
                 started = time.perf_counter()
                 self._save(path, self.maker.lesson(index))
@@ -117,8 +120,10 @@ class AppraisalTrainer:
 
     def load(self, shards: range) -> Lesson:
         """What is kept of some shards."""
-        paths = [self.folder / f"{index:05d}.pt" for index in shards]
-        return joined([Lesson(**torch.load(path, weights_only=True)) for path in paths])
+        return joined([Lesson(**torch.load(self._shard(index), weights_only=True)) for index in shards])
+
+    def _shard(self, index: int) -> Path:
+        return self.folder / f"{index:05d}.pt"
 
     # --- how it is learned ---
 
@@ -222,6 +227,23 @@ def _around(typical: Tensor) -> Iterator[Tensor]:
         yield near if near.sum() >= QUANTILES else torch.ones_like(near)
 
 
+def recipe_record(recipe: AppraisalRecipe) -> dict[str, Any]:
+    """What is written of a recipe into a checkpoint."""
+    settings = recipe.model_dump(mode="json")
+    settings["stars"] = None if recipe.stars is None else recipe.stars.name
+    stars = None if recipe.stars is None else library_sha256(recipe.stars)
+    return {"recipe": settings, "stars_sha256": stars}
+
+
+def is_appraised(path: Path, step: int, recipe: AppraisalRecipe) -> bool:
+    """Whether a checkpoint is there whose network has learned so many steps, and its appraisal by this recipe."""
+    if not path.is_file():
+        return False
+    metadata = load_checkpoint(path).metadata
+    known, wanted = metadata.get("appraisal", {}), recipe_record(recipe)
+    return metadata["training"].get("step") == step and all(known.get(key) == wanted[key] for key in wanted)
+
+
 def appraised_checkpoint(
     checkpoint: Checkpoint,
     recipe: AppraisalRecipe,
@@ -247,11 +269,8 @@ def appraised_checkpoint(
     """
     folder = output.with_name(output.name + ".spectra")
     model = AppraisalTrainer(checkpoint, recipe, folder, device).run(report)
-    settings = recipe.model_dump(mode="json")
-    settings["stars"] = None if recipe.stars is None else recipe.stars.name
     record = {
-        "recipe": settings,
-        "stars_sha256": None if recipe.stars is None else library_sha256(recipe.stars),
+        **recipe_record(recipe),
         "network_sha256": checkpoint.weights_sha256,
         "versions": {name: version(name) for name in ("galprote", "torch")},
     }

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from galprote.model.appraisal_training import appraised_checkpoint
+from galprote.model.appraisal_training import appraised_checkpoint, is_appraised
 from galprote.model.card import model_card
 from galprote.model.checkpoint import add_to_metadata, load_checkpoint, save_checkpoint
 from galprote.model.errors import ConfigError, LibraryError
@@ -127,9 +127,12 @@ class Trainer:
                 append_to_log(self.config.output, row, tensorboard=self.config.tensorboard)
                 self.write_checkpoint(metrics)
                 report(Progress(self.step, self.config.steps, speed, metrics))
+        path = self.config.output / "galprote.safetensors"
         if not metrics:
+            if self.config.appraisal is not None and is_appraised(path, self.step, self.config.appraisal):
+                return path
             self.write_checkpoint(self.validate())
-        path = self._describe(self.config.output / "galprote.safetensors")
+        self._describe(path)
         if self.config.appraisal is not None:
             appraised_checkpoint(load_checkpoint(path), self.config.appraisal, path, self.device, tell)
             self._describe(path)

@@ -45,6 +45,8 @@ class ModelReference:
         Axes of its grid.
     visible : tuple of 948 bool
         Samples that it uses.
+    appraised : bool
+        Whether it gives errors and trust.
     """
 
     checkpoint: Path | None
@@ -53,6 +55,7 @@ class ModelReference:
     ages_gyr: tuple[float, ...]
     metallicities: tuple[float, ...]
     visible: tuple[bool, ...]
+    appraised: bool
 
     @property
     def window(self) -> tuple[float, float]:

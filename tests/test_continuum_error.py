@@ -1,6 +1,7 @@
 """The model spectrum's error on native channels, and that of what is left when the model is subtracted."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from galprote.pipeline.preprocess import foreground_extinction
 from tests import surveys
 from tests.test_spectra import settings
 
-NATIVE = surveys.FIRST_CHANNEL + 1.25 * np.arange(surveys.CHANNELS)
+NATIVE = np.asarray(surveys.FIRST_CHANNEL + 1.25 * np.arange(surveys.CHANNELS), dtype=np.float64)
 
 
 def test_every_wavelength_has_one_error() -> None:
@@ -34,6 +35,35 @@ def test_bands_have_their_own_and_windows_share() -> None:
     middles = np.array([WAVELENGTH[mask].mean() for mask in part_masks().numpy()[:WINDOWS]])
     clear = [k for k in range(WINDOWS) if not any(a <= middles[k] <= b for _, a, b in EMISSION_BANDS)]
     np.testing.assert_allclose(spread_parts(middles)[clear][:, :WINDOWS], np.eye(WINDOWS)[clear], atol=1e-6)
+
+
+def test_between_the_windows_middles_errors_are_interpolated() -> None:
+    """Of neighbours, in proportion to the distance; beyond the outer middles the outer windows' own."""
+    middles = np.array([WAVELENGTH[mask].mean() for mask in part_masks().numpy()[:WINDOWS]])
+    assert (np.diff(middles) > 0).all()
+    checked = 0
+    for k, share in product(range(WINDOWS - 1), (0.1, 0.5, 0.8)):
+        wavelength = middles[k] + share * (middles[k + 1] - middles[k])
+        if any(first <= wavelength <= last for _, first, last in EMISSION_BANDS):
+            continue
+        wanted = np.zeros(PARTS)
+        wanted[[k, k + 1]] = 1 - share, share
+        np.testing.assert_allclose(spread_parts(np.array([wavelength]))[0], wanted, atol=1e-5)
+        checked += 1
+    assert checked > 2 * WINDOWS
+    np.testing.assert_array_equal(spread_parts(np.array([3000.0, 9000.0])), np.eye(PARTS)[[0, WINDOWS - 1]])
+
+
+@pytest.mark.parametrize("redshift", [0.0, 0.02])
+def test_one_error_everywhere_is_one_error_on_every_channel(redshift: float) -> None:
+    """Bands or not, whatever the redshift; dimmed as the light is, in proportion to the flux, spectrum by spectrum."""
+    chosen = replace(settings(NATIVE, ebv=0.2).preprocess, redshift=redshift)
+    parts = np.array([[0.01], [0.04], [np.nan]], np.float32).repeat(PARTS, axis=1)
+    error = native_continuum_error(parts, np.array([500.0, 2.0, 7.0], np.float32), chosen)
+    assert error.shape == (len(NATIVE), 3)
+    dim = 10 ** (-0.4 * foreground_extinction(chosen))
+    assert dim.max() < 0.8
+    np.testing.assert_allclose(error, dim[:, None] * [5.0, 0.08, 0.0], rtol=1e-5)
 
 
 def test_errors_move_with_the_galaxy_and_stand_behind_the_dust() -> None:
@@ -57,6 +87,7 @@ def test_the_cubes_error_is_noise_and_model(appraised: bool) -> None:
     flux, variance = (values.reshape(-1, 3, 4) for values in surveys.spectra(12))
     variance = variance.copy()
     variance[300:310, 1, 1] = -1.0
+    variance[500, 0, 2], variance[501, 0, 2] = 0.0, np.nan
     chosen = replace(settings(NATIVE), residual=False, grid=False)
     fitted = predict_block(prepare_block(flux, variance, None, chosen), chosen, predictor)
     products = finish_block(fitted, chosen)
@@ -65,5 +96,5 @@ def test_the_cubes_error_is_noise_and_model(appraised: bool) -> None:
     assert np.isnan(error[~usable]).all()
     assert fitted.continuum_error is not None
     model = fitted.continuum_error.reshape(error.shape)
-    assert bool((model > 0).any()) == appraised
+    assert (model > 0).all() if appraised else (model == 0).all()
     np.testing.assert_allclose(error[usable], np.sqrt(variance[usable] + model[usable] ** 2), rtol=1e-5)

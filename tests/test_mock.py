@@ -420,6 +420,21 @@ def test_errors_are_measured(stars: Mock) -> None:
     assert av.n == stars.inside[:, 10:].sum()
 
 
+def test_a_truth_within_the_error_is_counted(stars: Mock) -> None:
+    """Half of the map is off by less than one error, a quarter by less than two; without errors nothing is said."""
+    maps = maps_of(stars)
+    sizes, columns = np.array([0.19, -0.19, 0.39, -0.41]), np.arange(SHAPE[1]) % 4
+    maps["age_lw"] += sizes[columns]
+    maps["av_error"] *= np.nan
+    rows = {row.quantity: row for row in compare_with_truth(maps, truth_path(stars.path), ())}
+    counts = np.array([(stars.inside & (columns == k)).sum() for k in range(4)])
+    assert rows["age_lw"].within_1 == pytest.approx(counts[:2].sum() / counts.sum())
+    assert rows["age_lw"].within_2 == pytest.approx(counts[:3].sum() / counts.sum())
+    assert rows["av"].n == counts.sum()
+    assert np.isnan([rows["av"].within_1, rows["av"].within_2]).all()
+    assert rows["av"].rms == 0
+
+
 def test_nothing_fitted_is_told_as_such(stars: Mock) -> None:
     rows = compare_with_truth(maps_of(stars) * np.nan, truth_path(stars.path))
     assert all(row.n == 0 and np.isnan(row.bias) and np.isnan(row.correlation) for row in rows)

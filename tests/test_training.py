@@ -9,6 +9,9 @@ import pytest
 import torch
 import yaml
 
+from galprote.model import appraisal_training, lessons
+from galprote.model.appraisal import AppraisalConfig
+from galprote.model.appraisal_recipe import AppraisalRecipe
 from galprote.model.checkpoint import default_checkpoint, load_checkpoint
 from galprote.model.errors import ConfigError, LibraryError
 from galprote.model.losses import GridAxes, LossConfig, loss_terms, marginal_correlation, ranked_score, total_loss
@@ -204,6 +207,27 @@ def test_the_checkpoint_tells_where_it_comes_from(library: Path, tmp_path: Path)
     assert training["spectra"] == 32
     assert "output" not in training["config"]
     assert checkpoint.metadata["metrics"]["validation"]["log_age_rms"] > 0
+
+
+def test_training_ends_with_the_appraisal_and_teaches_it_once(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (lessons, appraisal_training):
+        monkeypatch.setattr(module, "SHARD", 512)
+    recipe = AppraisalRecipe(network=AppraisalConfig(hidden=8), spectra=1000, calibration_spectra=100, epochs=1)
+    chosen = config(library, tmp_path, model=REFINED, stream=StreamConfig(), block_steps=1, appraisal=recipe)
+    said: list[str] = []
+    path = Trainer(chosen).run(tell=said.append)
+    assert any("spectra fitted" in words for words in said)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.model.config.appraisal == recipe.network
+    assert checkpoint.metadata["appraisal"]["recipe"]["spectra"] == 1000
+    assert "errors and trust" in (tmp_path / "model-card.md").read_text()
+    bytes_before = path.read_bytes()
+    said.clear()
+    assert Trainer(chosen).run(tell=said.append) == path
+    assert not said
+    assert path.read_bytes() == bytes_before
 
 
 def truth(grid: torch.Tensor, av: torch.Tensor) -> SyntheticSpectra:

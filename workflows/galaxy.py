@@ -175,14 +175,17 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
     return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout)
 
 
-def assumptions(cube: xr.Dataset) -> list[str]:
-    """What had to be assumed of a cube, in words."""
+def assumptions(cube: xr.Dataset, settings: BlockSettings, model: ModelReference) -> list[str]:
+    """What had to be assumed of a cube, and what the products will lack, in words."""
     about = cube.attrs
     notes = [about["variance_note"], about["axis_assumption"]]
     if about["variance_source"] == METHOD and not about["variance_note"]:
         notes.append("the file has no variances: they are estimated from the spectra")
     if about["bunit_assumed"]:
         notes.append(f"the file has no flux unit: {about['bunit']} assumed")
+    if not model.appraised:
+        notes.append("the weights give no errors and no trust (docs/training.md: Errors and limits)")
+    notes.append(settings.photometry.note)
     return [str(note) for note in notes if note]
 
 

@@ -65,8 +65,9 @@ def load_model(survey: SurveyConfig) -> tuple[ModelReference, Decoder]:
     checkpoint = load_checkpoint(path)
     decoder = checkpoint.decoder
     axes = tuple(decoder.ages_gyr.tolist()), tuple(decoder.metallicities.tolist())
-    visible = tuple(checkpoint.model.config.visible.tolist())
-    return ModelReference(path, checkpoint.sha256, resolve_device(survey.model.device), *axes, visible), decoder
+    config = checkpoint.model.config
+    known = tuple(config.visible.tolist()), config.appraisal is not None
+    return ModelReference(path, checkpoint.sha256, resolve_device(survey.model.device), *axes, *known), decoder
 
 
 def run_survey(survey: SurveyConfig, progress: RunProgress, *, overwrite: bool = False) -> list[GalaxyResult]:
@@ -222,7 +223,7 @@ def _compute(
 ) -> GalaxyResult:
     name, began = job.galaxy.name, time.perf_counter()
     opened = open_galaxy(job, model, templates)
-    for note in assumptions(opened.cube):
+    for note in assumptions(opened.cube, opened.settings, model):
         progress.message(f"{name}: {note}")
 
     def on_chunk(summary: ChunkSummary) -> None:
