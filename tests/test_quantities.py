@@ -171,10 +171,15 @@ def test_three_templates_at_one_end_are_the_boundary(ends: tuple[int, ...]) -> N
     for row, share in zip(found.grid[:3], (0.17, 0.16, 0.3), strict=True):
         row[5, 25] = 1 - 3 * share
         row[[2, 7, 9], ends] = share
-    found.grid[2] = 0.0  # a quarter at either end, a quarter just inside of each
-    found.grid[2, 3, [0, 3, 49, 52]] = 0.25
     bits = remarks(found, 3.0)
-    assert bits.tolist() == [int(Status.AGE_BOUNDARY), 0, 0, 0]
+    assert bits.tolist() == [int(Status.AGE_BOUNDARY), 0, int(Status.AGE_BOUNDARY), 0]
+
+
+@pytest.mark.parametrize("ages", [(0, 52), (0, 3), (49, 52)])
+def test_both_ends_together_and_the_fourth_template_are_none(ages: tuple[int, int]) -> None:
+    found = answer(((5, 25),))
+    found.grid[0, 5, 25], found.grid[0, 3, ages] = 0.4, 0.3
+    assert remarks(found, 3.0).tolist() == [0]
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +254,7 @@ def test_every_error_stands_beside_its_map(run: Path) -> None:
             assert (error.data[known] > 0).all()
 
 
-def test_the_subtracted_arrayhas_its_error_too(run: Path) -> None:
+def test_the_subtracted_cube_has_its_error_too(run: Path) -> None:
     with xr.open_zarr(run / "N1.zarr") as maps, fits.open(run.parent / "cube.fits") as cube:
         error, left = maps.continuum_subtracted_error.to_numpy(), maps.continuum_subtracted.to_numpy()
         for array in (maps.continuum_subtracted, maps.continuum_subtracted_error):
