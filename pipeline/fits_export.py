@@ -126,8 +126,8 @@ def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, A
     hdus = [Hdu(cards + _galaxy_cards(about), _shape(array), "float32", _slabs(array))]
     if name == "continuum_subtracted":
         error = arrays["continuum_subtracted_error"]
-        frame = celestial_cards(about["wcs_header"], axes=error.ndim) + spectral_cards(coordinates[axes[0]])
-        hdus.append(Hdu(_image_cards(error, f"{extension}_ERR") + frame, _shape(error), "float32", _slabs(error)))
+        same = [card for card in cards if card[0] not in ("EXTNAME", "BUNIT", "LONGNAME")]  # axes and frame
+        hdus.append(Hdu(_image_cards(error, f"{extension}_ERR") + same, _shape(error), "float32", _slabs(error)))
     for axis, values in coordinates.items():
         cards = _image_cards(arrays[axis], axis.removesuffix("_observed").upper())
         hdus.append(Hdu(cards, values.shape, "float64", [(0, 0, values[None])]))

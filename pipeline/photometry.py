@@ -49,7 +49,7 @@ def cube_photometry(bunit: str, wcs_header: str, pixel_scale_arcsec: float | Non
     """
     area = _pixel_area(wcs_header) if pixel_scale_arcsec is None else pixel_scale_arcsec**2
     flux = _in_cgs(bunit, area)
-    if not np.isfinite(flux):
+    if not np.isfinite(_in_cgs(bunit, 1.0)):
         return Photometry(flux, area, f"the cube's unit {bunit!r} is no calibrated flux density: no surface densities")
     if not np.isfinite(area):
         return Photometry(flux, area, "the cube has no WCS: give pixel_scale_arcsec to have surface densities of mass")

@@ -1,8 +1,8 @@
 """The appraisal: what it looks at, what it learns, and that it knows what it does not know."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from galprote.model import appraisal_training, lessons
+from galprote.model.anomalies import ANOMALIES
 from galprote.model.appraisal import (
     TABLE_SNR,
     AppraisalConfig,
@@ -24,10 +25,10 @@ from galprote.model.appraisal_training import AppraisalTrainer, appraised_checkp
 from galprote.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from galprote.model.errors import ConfigError
 from galprote.model.grids import KEPT, N_KEPT
-from galprote.model.kinematics import KinematicTemplates
+from galprote.model.kinematics import KinematicTemplates, move
 from galprote.model.masses import MassScale
 from galprote.model.populations import APPRAISED, derived
-from galprote.model.predictor import Predictor
+from galprote.model.predictor import Predictions, Predictor
 from galprote.model.refinement import Look, Observation, RefinementConfig
 from galprote.model.stream import StreamConfig, TrainingStream
 from galprote.model.synthesis import NoiseConfig, SyntheticSpectra
@@ -36,21 +37,17 @@ from galprote.model.transformer import GalProTE, ModelConfig
 from tests.libraries import synthetic_decoder
 
 SIZES = {"kernels": (11, 21), "channels": 2, "feedforward": 24, "projection_rank": 8, "av_max": 3.0, "clip": 0.0}
-REFINEMENT = RefinementConfig(stages=1, components=24, hidden=32, memory=8)
+REFINEMENT = RefinementConfig(stages=2, components=24, hidden=48, memory=8)
 RECIPE = AppraisalRecipe(
-    network=AppraisalConfig(hidden=32), spectra=6144, calibration_spectra=2000, epochs=8, anomalies=0.4, seed=3
+    network=AppraisalConfig(hidden=32), spectra=6144, calibration_spectra=1500, epochs=6, anomalies=0.4, seed=3
 )
 
 
 @pytest.fixture(scope="module")
-def templates() -> KinematicTemplates:
-    return KinematicTemplates.from_decoder(synthetic_decoder())
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory, templates: KinematicTemplates) -> Checkpoint:
+def network(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A small refining network that was taught nothing: whatever it answers, its appraisal must learn."""
     torch.manual_seed(1)
+    templates = KinematicTemplates.from_decoder(synthetic_decoder())
     model = GalProTE(ModelConfig.model_validate(SIZES | {"refinement": REFINEMENT}), templates)
     batch = TrainingStream(synthetic_decoder(), StreamConfig(), NoiseConfig(), 2, templates).batch(512)
     model.input_mean.copy_(batch.spectra.mean(dim=0))
@@ -74,21 +71,35 @@ def small_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch)
 
 
+class Taught(NamedTuple):
+    trainer: AppraisalTrainer
+    predictor: Predictor
+    path: Path
+
+
 @pytest.fixture(scope="module")
-def taught(network: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> AppraisalTrainer:
+def taught(network: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    made: list[AppraisalTrainer] = []
+
+    class Remembered(AppraisalTrainer):
+        def run(self, *report: object) -> GalProTE:
+            made.append(self)
+            return super().run()
+
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch)
-        trainer = AppraisalTrainer(network, RECIPE, tmp_path_factory.mktemp("taught") / "spectra")
-        trainer.run()
-    return trainer
+        patch.setattr(appraisal_training, "AppraisalTrainer", Remembered)
+        path = appraised_checkpoint(network, RECIPE, tmp_path_factory.mktemp("taught") / "new.safetensors")
+    return Taught(made[0], Predictor(replace(network, model=made[0].model)), path)
 
 
 @pytest.fixture(scope="module")
-def predictor(network: Checkpoint, taught: AppraisalTrainer) -> Predictor:
-    return Predictor(replace(network, model=taught.model))
+def ordinary(taught: Taught) -> Predictions:
+    """Of spectra like those that were learned from."""
+    return ask(taught.predictor, TrainingStream(synthetic_decoder(), RECIPE.stream, RECIPE.noise, 78).batch(1500))
 
 
-def ask(predictor: Predictor, batch: SyntheticSpectra):  # type: ignore[no-untyped-def]
+def ask(predictor: Predictor, batch: SyntheticSpectra) -> Predictions:
     return predictor(batch.spectra.numpy(), batch.noise.numpy(), 0.01, batch.redshift.numpy())
 
 
@@ -97,16 +108,14 @@ def ask(predictor: Predictor, batch: SyntheticSpectra):  # type: ignore[no-untyp
 
 @pytest.mark.parametrize("velocity", [0.0, -1000.0, 1000.0, 3000.0])
 def test_the_search_finds_the_velocity(velocity: float) -> None:
-    decoder = synthetic_decoder()
-    kept = torch.from_numpy(KEPT)
-    search = VelocitySearch()
+    decoder, kept, search = synthetic_decoder(), torch.from_numpy(KEPT), VelocitySearch()
     search.set_basis(decoder.templates()[:, kept])
-    from galprote.model.kinematics import move
-
-    spectra = (decoder.coefficients.double().numpy()[::9] @ decoder.components.double().numpy()).astype(np.float64)
+    spectra = decoder.coefficients.double().numpy()[::9] @ decoder.components.double().numpy()
     moved = torch.from_numpy(move(spectra, 0.0, np.array([velocity]))[0]).float()[:, kept]
     _, found = search(moved / moved.median(dim=1, keepdim=True).values, torch.zeros(len(moved)))
-    assert ((found - velocity).abs() < 1.6 * search.step).float().mean() > 0.95
+    off = (found - velocity).abs()
+    assert (off < search.step).float().mean() > 0.9
+    assert (off < 2 * search.step).all()
 
 
 def look(residual: torch.Tensor, noise: torch.Tensor) -> Look:
@@ -156,7 +165,9 @@ def test_parts_cover_what_they_should() -> None:
 # --- what it learns ---
 
 
-def test_intervals_hold_their_share(predictor: Predictor) -> None:
+def test_intervals_hold_their_share(taught: Taught) -> None:
+    """Within three standard deviations, of 1,500 spectra and of as many that the stretch was found on."""
+    predictor = taught.predictor
     scale, n = MassScale.of(predictor.checkpoint.decoder), 1500
     batch = TrainingStream(synthetic_decoder(), RECIPE.survey, NoiseConfig(), 77).batch(n)
     answer = ask(predictor, batch)
@@ -164,26 +175,25 @@ def test_intervals_hold_their_share(predictor: Predictor) -> None:
     true = derived(batch.grid.numpy(), batch.av.numpy(), batch.norm.numpy(), scale)
     for k, name in enumerate(APPRAISED):
         error = np.abs(found[name] - true[name])
-        for column, (share, slack) in enumerate(((0.6827, 0.05), (0.9545, 0.025))):
+        for column, (share, slack) in enumerate(((0.6827, 0.06), (0.9545, 0.025))):
             assert np.mean(error <= answer.widths[:, k, column]) == pytest.approx(share, abs=slack), name
-        # They tell sure answers from unsure ones.
         wide = answer.widths[:, k, 0] > np.median(answer.widths[:, k, 0])
-        assert error[wide].mean() > 1.1 * error[~wide].mean(), name
+        if not name.startswith("metallicity"):  # for which so small a network has little to go by
+            assert error[wide].mean() > 1.2 * error[~wide].mean(), name
 
 
-def test_trust_is_uniform_for_ordinary_spectra_and_low_for_others(
-    predictor: Predictor, taught: AppraisalTrainer
-) -> None:
-    ordinary = ask(predictor, TrainingStream(synthetic_decoder(), RECIPE.stream, RECIPE.noise, 78).batch(1500)).trust
+def test_trust_is_uniform_for_ordinary_spectra_and_low_for_others(taught: Taught, ordinary: Predictions) -> None:
     levels = np.linspace(0.1, 0.9, 9)
-    np.testing.assert_allclose([np.mean(ordinary <= level) for level in levels], levels, atol=0.08)
-    for kind in ("dead", "agn", "noise"):
-        trust = ask(predictor, taught.maker.anomalies.make(kind, 300)).trust
-        better = (ordinary[:, None] > trust[None, :]).mean() + 0.5 * (ordinary[:, None] == trust[None, :]).mean()
-        assert better > 0.7, kind
+    np.testing.assert_allclose([np.mean(ordinary.trust <= level) for level in levels], levels, atol=0.08)
+    others = {kind: ask(taught.predictor, taught.trainer.maker.anomalies.make(kind, 128)).trust for kind in ANOMALIES}
+    better = {kind: np.mean(ordinary.trust[:, None] > trust[None, :]) for kind, trust in others.items()}
+    assert np.mean(list(better.values())) > 0.7
+    assert all(better[kind] > 0.8 for kind in ("star", "agn", "dusty", "dead", "sky", "noise")), better
+    assert better["redshift"] > 0.7  # so small a network does not see blends and steps
 
 
-def test_errors_follow_the_residuals_where_the_noise_is_misstated(predictor: Predictor) -> None:
+def test_errors_follow_the_residuals_where_the_noise_is_misstated(taught: Taught) -> None:
+    predictor = taught.predictor
     config = StreamConfig(paper=0.0, quiet=1.0)
     batch = TrainingStream(synthetic_decoder(), config, NoiseConfig(), 79).batch(600)
     right = ask(predictor, batch)
@@ -193,8 +203,8 @@ def test_errors_follow_the_residuals_where_the_noise_is_misstated(predictor: Pre
     assert (np.abs(np.log(ratio)) < 0.35).all()  # not a third
 
 
-def test_a_spectrum_does_not_feel_its_neighbours(predictor: Predictor, taught: AppraisalTrainer) -> None:
-    batch = taught.maker.stream.batch(40)
+def test_a_spectrum_does_not_feel_its_neighbours(taught: Taught) -> None:
+    predictor, batch = taught.predictor, taught.trainer.maker.stream.batch(40)
     alone = ask(predictor, SyntheticSpectra(**{name: values[7:8] for name, values in vars(batch).items()}))
     among = ask(predictor, batch)
     for one, many in zip(alone, among, strict=True):
@@ -204,49 +214,57 @@ def test_a_spectrum_does_not_feel_its_neighbours(predictor: Predictor, taught: A
 # --- that it can be stopped, kept and refused ---
 
 
-def small(**changes: object) -> AppraisalRecipe:
-    return RECIPE.model_copy(update={"spectra": 1500, "calibration_spectra": 400, "epochs": 1, **changes})
+def test_resumed_is_uninterrupted_and_another_recipe_is_refused(network: Checkpoint, tmp_path: Path) -> None:
+    small = RECIPE.model_copy(update={"spectra": 1024, "calibration_spectra": 128, "epochs": 2})
+    whole = AppraisalTrainer(network, small, tmp_path / "one").run().state_dict()
+    folder = tmp_path / "two"
 
+    def stop(words: str) -> None:
+        raise InterruptedError(words)
 
-def test_resumed_is_uninterrupted(network: Checkpoint, tmp_path: Path) -> None:
-    whole = AppraisalTrainer(network, small(), tmp_path / "one").run().state_dict()
-
-    def stop() -> Callable[[str], None]:
-        def report(_: str) -> None:
-            raise KeyboardInterrupt
-
-        return report
-
-    with pytest.raises(KeyboardInterrupt):
-        AppraisalTrainer(network, small(), tmp_path / "two").run(stop())
-    assert len(list((tmp_path / "two").glob("*.pt"))) == 1
-    again = AppraisalTrainer(network, small(), tmp_path / "two").run().state_dict()
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert not (tmp_path / "two").exists()
-
-
-def test_spectra_of_another_recipe_are_refused(network: Checkpoint, tmp_path: Path) -> None:
-    trainer = AppraisalTrainer(network, small(), tmp_path / "spectra")
-    trainer.fit()
+    with pytest.raises(InterruptedError, match="512 of 1,024 spectra"):
+        AppraisalTrainer(network, small.model_copy(update={"epochs": 1}), folder).run(stop)  # epochs may differ
+    assert [path.name for path in folder.glob("*.pt")] == ["00000.pt"]
+    shard = (folder / "00000.pt").read_bytes()
     with pytest.raises(ConfigError, match="another recipe"):
-        AppraisalTrainer(network, small(seed=4), tmp_path / "spectra").fit()
-    AppraisalTrainer(network, small(epochs=2), tmp_path / "spectra").fit()  # the spectra are the same
+        AppraisalTrainer(network, small.model_copy(update={"seed": 4}), folder).run()
+    assert (folder / "00000.pt").read_bytes() == shard
+    said: list[str] = []
+    again = AppraisalTrainer(network, small, folder).run(said.append).state_dict()
+    assert [words.split(",")[0] for words in said if "fitted" in words] == ["1"]  # one shard was there
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert not folder.exists()
 
 
-def test_a_checkpoint_keeps_its_appraisal_and_its_network(network: Checkpoint, tmp_path: Path) -> None:
-    path = appraised_checkpoint(network, small(), tmp_path / "new.safetensors")
-    new = load_checkpoint(path)
+def test_a_checkpoint_keeps_its_appraisal_and_its_network(network: Checkpoint, taught: Taught) -> None:
+    new = load_checkpoint(taught.path)
     old_state, new_state = network.model.state_dict(), new.model.state_dict()
     assert all(torch.equal(old_state[name], new_state[name]) for name in old_state)
+    assert any(name.startswith("appraisal.") for name in new_state)
     assert new.metadata["appraisal"]["network_sha256"] == network.weights_sha256
     assert new.metadata["training"] == {"step": 1}
     assert "errors and trust" in new.metadata["card"]
+    batch = TrainingStream(synthetic_decoder(), StreamConfig(), NoiseConfig(), 5).batch(100)
+    kept, made = ask(Predictor(new), batch), ask(taught.predictor, batch)
+    for name in ("grid", "av", "dispersion", "velocity", "model", "norm", "gain", "noise_scale", "shift"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(made, name))
+    np.testing.assert_allclose(kept.widths, made.widths, rtol=0.01)
+    np.testing.assert_allclose(kept.model_error, made.model_error, rtol=0.01)
+    np.testing.assert_allclose(kept.kinds, made.kinds, atol=0.01)
+    np.testing.assert_allclose(kept.trust, made.trust, atol=0.02)
+
+
+def test_weights_without_an_appraisal_give_bare_numbers(network: Checkpoint, taught: Taught) -> None:
     batch = TrainingStream(synthetic_decoder(), StreamConfig(), NoiseConfig(), 5).batch(20)
-    with_errors, without = ask(Predictor(new), batch), ask(Predictor(network), batch)
-    np.testing.assert_array_equal(with_errors.av, without.av)
-    assert (with_errors.widths > 0).all()
-    assert ((with_errors.trust > 0) & (with_errors.trust <= 1)).all()
-    assert all(np.isnan(values).all() for values in without[7:])
+    assert network.model.appraisal is None
+    bare, made = ask(Predictor(network), batch), ask(taught.predictor, batch)
+    for one, two in zip(bare[:7], made[:7], strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert all(np.isnan(values).all() for values in bare[7:])
+    assert all(np.isfinite(values).all() for values in made)
+    assert (made.widths > 0).all()
+    assert ((made.trust > 0) & (made.trust <= 1)).all()
+    np.testing.assert_allclose(made.kinds.sum(axis=1), 1.0, rtol=1e-5)
 
 
 def test_what_makes_no_sense_is_refused(network: Checkpoint, tmp_path: Path) -> None:

@@ -65,7 +65,6 @@ def test_a_brightness_without_an_area_has_no_flux(per: str) -> None:
     assert found.note
 
 
-@pytest.mark.xfail(reason="says that the unit is no calibrated flux density, which it is")
 def test_of_a_brightness_without_an_area_the_note_says_what_is_missing() -> None:
     assert "pixel_scale_arcsec" in cube_photometry(f"{MUSE}/arcsec**2", "", None).note
 

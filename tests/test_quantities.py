@@ -187,6 +187,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small survey with the shipped weights."""
     folder = tmp_path_factory.mktemp("run")
     surveys.write_cube(folder / "cube.fits", (6, 5), faint=1)
+    fits.setval(folder / "cube.fits", "SPECSYS", value="BARYCENT", ext=1)
     products = {"grid": True, "continuum_subtracted": True, "figure": False, "residual": False}
     galaxy = {"name": "N1", "cube": "cube.fits", "products": products}
     survey = surveys.write_survey(folder, [galaxy], folder, model={"device": "cpu"})  # the shipped weights
@@ -270,3 +271,11 @@ def test_the_subtracted_cube_has_its_error_too(run: Path) -> None:
     with fits.open(run / "N1_CONTSUB.fits") as hdus:
         np.testing.assert_array_equal(hdus["CONTSUB_ERR"].data, error)
         assert hdus["CONTSUB_ERR"].header["BUNIT"] == hdus["CONTSUB"].header["BUNIT"]
+
+
+def test_the_error_is_in_the_frame_of_what_is_left(run: Path) -> None:
+    with fits.open(run / "N1_CONTSUB.fits") as hdus:
+        one, two = hdus["CONTSUB"].header, hdus["CONTSUB_ERR"].header
+        assert one["SPECSYS"] == "BARYCENT"
+        axes = ("CTYPE", "CRVAL", "CRPIX", "CDELT", "CUNIT", "PC", "RADESYS", "SPECSYS")
+        assert {k: v for k, v in one.items() if k.startswith(axes)}.items() <= dict(two).items()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from galprote.model.errors import LibraryError
 from galprote.model.grids import WAVELENGTH
@@ -14,13 +15,13 @@ from galprote.model.stars import STAR_WAVELENGTH, at_velocity, read_stars, rough
 WAVE = 4600.0 + 0.9 * np.arange(3200)
 
 
-def line(centre: float) -> np.ndarray:
-    return 2.0 - np.exp(-0.5 * ((WAVE - centre) / 3.0) ** 2)
+def line(centre: float) -> NDArray[np.float64]:
+    return np.asarray(2.0 - np.exp(-0.5 * ((WAVE - centre) / 3.0) ** 2))
 
 
-def write_star(path: Path, flux: np.ndarray, first: float = WAVE[0]) -> None:
-    header = fits.Header({"CRVAL1": first, "CDELT1": 0.9, "CRPIX1": 1.0})
-    fits.PrimaryHDU(flux, header).writeto(path)
+def write_star(path: Path, flux: NDArray[np.float64], first: float = WAVE[0], **keys: float) -> None:
+    keys = keys or {"CRVAL1": first, "CDELT1": 0.9, "CRPIX1": 1.0}
+    fits.PrimaryHDU(flux, fits.Header(keys)).writeto(path)
 
 
 def test_a_folder_and_an_npz_give_the_same_stars(tmp_path: Path) -> None:
@@ -35,6 +36,24 @@ def test_a_folder_and_an_npz_give_the_same_stars(tmp_path: Path) -> None:
     torch.testing.assert_close(one, two)
     assert abs(float(STAR_WAVELENGTH[int(one[0].argmin())]) - 5200.0) < 1.0
     torch.testing.assert_close(one.median(dim=1).values, torch.ones(2), atol=1e-3, rtol=0)
+
+
+def test_every_way_to_write_an_axis_is_the_same(tmp_path: Path) -> None:
+    write_star(tmp_path / "1.fits", line(5200.0))
+    write_star(tmp_path / "2.fits", line(5200.0), CRVAL1=WAVE[300], CD1_1=0.9, CRPIX1=301.0)
+    write_star(tmp_path / "3.fits", line(5200.0)[None], CRVAL1=WAVE[0], CDELT1=0.9)
+    stars = read_stars(tmp_path)
+    torch.testing.assert_close(stars, stars[:1].expand(3, -1))
+
+
+def test_few_bad_samples_are_bridged_and_many_are_not(tmp_path: Path) -> None:
+    flux = np.stack([line(5200.0)] * 3)
+    flux[1, 2000:2010] = np.nan
+    flux[2, 1000:1500] = np.nan
+    np.savez(tmp_path / "stars.npz", wave=WAVE, flux=flux)
+    stars = read_stars(tmp_path / "stars.npz")
+    assert len(stars) == 2
+    torch.testing.assert_close(stars[0], stars[1], atol=1e-3, rtol=0)
 
 
 def test_what_does_not_reach_is_left_out(tmp_path: Path) -> None:
@@ -57,6 +76,8 @@ def test_a_star_at_rest_is_blueshifted_in_a_galaxys_frame() -> None:
         moved = at_velocity(star, torch.tensor([[1 + redshift]]))[0].numpy()
         centre = np.average(WAVELENGTH, weights=1 - moved)
         assert abs(centre - 5900.0 / (1 + redshift)) < 0.1
+    together = at_velocity(star.expand(2, -1), torch.tensor([[1.0], [1.01]]))
+    torch.testing.assert_close(together[1:], at_velocity(star, torch.tensor([[1.01]])), atol=0, rtol=0)
 
 
 def test_rough_stars_have_a_seed_and_a_temperature() -> None:
