@@ -288,7 +288,7 @@ def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
         assert fitted.continuum_error is not None
         with np.errstate(invalid="ignore"):  # variances may be negative
             noise = np.sqrt(prepared.native_variance + fitted.continuum_error**2)
-        noise[~(prepared.native_variance > 0)] = np.nan
+        noise[~(prepared.native_variance > 0) | np.isnan(fitted.continuum)] = np.nan
         cubes["continuum_subtracted_error"] = paint(noise)
     if fitted.grid is not None:
         cells = fitted.grid.shape[1:]

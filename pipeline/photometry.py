@@ -71,7 +71,7 @@ def _in_cgs(bunit: str, area: float) -> float:
         unit = u.Unit(bunit, format="fits") if bunit else u.dimensionless_unscaled
     except ValueError:
         return np.nan
-    for solid_angle in (u.dimensionless_unscaled, u.arcsec**2, u.sr):
+    for solid_angle in (u.dimensionless_unscaled, u.arcsec**2):  # a steradian is an area in arcsec2, too
         if unit.is_equivalent(CGS / solid_angle):
             per_spaxel = 1.0 if solid_angle == u.dimensionless_unscaled else (area * u.arcsec**2).to_value(solid_angle)
             return float(unit.to(CGS / solid_angle)) * per_spaxel

@@ -283,7 +283,7 @@ def test_the_command_teaches_a_network(bare: Path, tmp_path: Path, capsys: pytes
     new, old = load_checkpoint(output), load_checkpoint(bare)
     assert new.metadata["appraisal"]["recipe"]["spectra"] == 1000
     assert new.metadata["appraisal"]["network_sha256"] == old.weights_sha256
-    assert new.metadata["appraisal"]["stars_sha256"] is None
+    assert new.metadata["card"] == model_card(new)
     answer = Predictor(new)(np.ones((2, 876), np.float32), np.full((2, 876), 0.1, np.float32))
     for values in (answer.widths, answer.model_error, answer.kinds, answer.trust, answer.noise_scale):
         assert np.isfinite(values).all()
