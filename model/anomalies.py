@@ -111,7 +111,7 @@ class Anomalies:
         self._wavelength = torch.from_numpy(WAVELENGTH).float().to(stream.device)
 
     def make(self, kind: str, n: int, snr: Tensor | None = None) -> SyntheticSpectra:
-        """Make spectra of one of `ANOMALIES`; `snr` (n,) is drawn when not given."""
+        """Make spectra of one of `ANOMALIES`; `snr` (n,) is drawn when not given, and always for `noise`."""
         redshift = self.effects.redshifts(n)
         light, damage = getattr(self, f"_{kind}")(redshift)
         light = light / kept_median(light)[:, None]

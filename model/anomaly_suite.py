@@ -29,9 +29,9 @@ def anomalies_suite(bench: Bench) -> SuiteResult:
     """Shares of anomalies with less trust than 1 or 5 % of ordinary spectra of the same signal-to-noise ratio have.
 
     Ordinary spectra are those of the suite `survey`. `ordinary` has the share of them that the tables in the weights
-    flag at those levels, `library` the same for spectra of another library. `reason`: the share of the anomalies
-    caught at 1 % whose most probable kind is the right one. Stars are those of `--stars`, or rough ones made here.
-    `noise` has next to no light, at any stated signal-to-noise ratio: it stands in one row.
+    flag at those levels. `reason`: the share of the anomalies caught at 1 % whose most probable kind is the right one.
+    Stars are those of `--stars`, or rough ones made here. `noise` has next to no light, at any stated signal-to-noise
+    ratio: it stands in one row.
     """
     if bench.predictor.model.appraisal is None:
         raise ConfigError("--suite anomalies: these weights give no trust (no appraisal); train one with `appraisal`")

@@ -214,7 +214,9 @@ class Appraisal(nn.Module):
 def between(table: Tensor, typical_B: Tensor) -> Tensor:
     """Values of a table (len(TABLE_SNR), ...) at signal-to-noise ratios 1 / typical, linear in their logarithm."""
     first, second = math.log(TABLE_SNR[0]), math.log(TABLE_SNR[1])
-    place_B = ((-typical_B.clamp(min=1e-6).log() - first) / (second - first)).clamp(0, len(TABLE_SNR) - 1.001)
+    place_B = (-typical_B.clamp(min=1e-6).log() - first) / (second - first)
+    # A spectrum that overflows must not stop the others.
+    place_B = place_B.nan_to_num().clamp(0, len(TABLE_SNR) - 1.001)
     low_B = place_B.long()
     share_B = (place_B - low_B).view(-1, *[1] * (table.ndim - 1))
     return table[low_B] * (1 - share_B) + table[low_B + 1] * share_B

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from galprote.model.appraisal import AppraisalConfig
 from galprote.model.artefacts import ArtefactConfig
 from galprote.model.stream import StreamConfig
 from galprote.model.synthesis import NoiseConfig
+
+#: Largest redshift that `galprote.model.stars.STAR_WAVELENGTH` serves.
+STAR_REDSHIFT: Final = 0.03
 
 #: What the survey stream is asked for besides itself: stars that are not the templates', correlated and wrong noise.
 APPRAISAL_STREAM: Final = StreamConfig(
@@ -46,3 +49,9 @@ class AppraisalRecipe(BaseModel):
     """Ordinary spectra."""
     noise: NoiseConfig = NoiseConfig(flagged=0.5)
     """Of the paper's spectra among them."""
+
+    @model_validator(mode="after")
+    def _stars_reach(self) -> "AppraisalRecipe":
+        if self.anomalies and self.stream.artefacts.redshift[1] > STAR_REDSHIFT:
+            raise ValueError(f"stream.artefacts.redshift: stars are kept for redshifts up to {STAR_REDSHIFT}")
+        return self

@@ -56,7 +56,7 @@ class AppraisalTrainer:
         Of a refining network; its appraisal, if it has one, is replaced.
     recipe : AppraisalRecipe
     folder : Path
-        For the shards; emptied at the end.
+        For the shards, until `clear`.
     device : str or torch.device
 
     Raises
@@ -93,12 +93,15 @@ class AppraisalTrainer:
         self.learn(self.load(range(max(1, self.shards - held))), report)
         self.tabulate(self.load(range(self.shards - held, self.shards)))
         self.stretch(self.maker.calibration_lesson(), report)
-        for index in range(self.shards):
-            self._shard(index).unlink(missing_ok=True)
+        return self.model
+
+    def clear(self) -> None:
+        """Remove the shards, when what was learned from them is safe."""
+        for path in self.folder.glob("[0-9][0-9][0-9][0-9][0-9].pt"):
+            path.unlink()
         (self.folder / "recipe.txt").unlink()
         with suppress(OSError):  # what is not ours stays
             self.folder.rmdir()
-        return self.model
 
     # --- what there is to learn from ---
 
@@ -268,7 +271,10 @@ def appraised_checkpoint(
     Path
     """
     folder = output.with_name(output.name + ".spectra")
-    model = AppraisalTrainer(checkpoint, recipe, folder, device).run(report)
+    if output.is_dir():
+        raise ConfigError(f"{output}: is a folder; name the checkpoint to write")
+    trainer = AppraisalTrainer(checkpoint, recipe, folder, device)
+    model = trainer.run(report)
     record = {
         **recipe_record(recipe),
         "network_sha256": checkpoint.weights_sha256,
@@ -278,6 +284,7 @@ def appraised_checkpoint(
     save_checkpoint(output, model.cpu(), checkpoint.decoder, metadata | {"appraisal": record})
     card = model_card(load_checkpoint(output))
     add_to_metadata(output, output, card=card)
+    trainer.clear()
     return output
 
 

@@ -5,6 +5,7 @@ Shapes: S stars, M samples of `STAR_WAVELENGTH`.
 
 from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -49,12 +50,10 @@ def read_stars(path: Path) -> Tensor:
     LibraryError
         If there is none.
     """
-    spectra = []
-    if path.is_file() and path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            spectra = [(arrays["wave"].astype(np.float64), row) for row in arrays["flux"].astype(np.float64)]
-    elif path.is_dir():
-        spectra = [_read_star(file) for file in sorted(path.glob("*.fits*"))]
+    try:
+        spectra = _read_all(path)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise LibraryError(f"{path}: cannot be read as stars: {error}") from error
     stars = [_on_grid(*pair) for pair in spectra]
     usable = [star for star in stars if star is not None]
     if not usable:
@@ -65,10 +64,26 @@ def read_stars(path: Path) -> Tensor:
     return torch.from_numpy(np.stack(usable))
 
 
+def _read_all(path: Path) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    if path.is_dir():
+        return [_read_star(file) for file in sorted(path.glob("*.fits*"))]
+    if not path.is_file() or path.suffix != ".npz":
+        return []
+    with np.load(path, allow_pickle=False) as arrays:
+        if not {"wave", "flux"} <= set(arrays) or np.ptp(np.diff(arrays["wave"])) > 1e-3:
+            raise LibraryError(f"{path}: expected arrays wave (m,), in equal steps, and flux (n, m)")
+        return [(arrays["wave"].astype(np.float64), row) for row in arrays["flux"].astype(np.float64)]
+
+
 def _read_star(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    with fits.open(file) as hdus:
-        header, flux = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64).ravel()
+    try:
+        with fits.open(file) as hdus:
+            header, flux = hdus[0].header, np.asarray(hdus[0].data, dtype=np.float64).ravel()
+    except (OSError, ValueError, TypeError) as error:
+        raise LibraryError(f"{file}: cannot be read: {error}") from error
     step = float(header.get("CDELT1", header.get("CD1_1", 0.0)))
+    if "CRVAL1" not in header or step <= 0:
+        raise LibraryError(f"{file}: no wavelength axis (CRVAL1 and CDELT1 or CD1_1)")
     first = float(header["CRVAL1"]) + step * (1.0 - float(header.get("CRPIX1", 1.0)))
     return first + step * np.arange(len(flux), dtype=np.float64), flux
 

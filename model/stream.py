@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Final, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 from torch import Tensor
 
 from galprote.model.artefacts import ArtefactConfig, Artefacts, Circumstances
@@ -39,7 +39,8 @@ class StreamConfig(BaseModel):
     paper: float = Field(default=0.3, ge=0.0, le=1.0)
     """Share of spectra made by the paper's recipe, sections 2 and 3."""
     quiet: float = Field(default=0.15, ge=0.0, le=1.0)
-    """Share of spectra with nothing but Gaussian noise: no kinematics, no artefacts, perfect calibration."""
+    """Share of spectra with nothing but Gaussian noise: no kinematics, no artefacts, perfect calibration. What an
+    appraisal's stream has besides (mismatch, correlated noise), they have too."""
     smooth: float = Field(default=0.6, ge=0.0, le=1.0)
     """Share of star-formation histories among the others; the rest are the paper's one to five populations."""
     av: Range = (1.5, 3.0)
@@ -52,6 +53,10 @@ class StreamConfig(BaseModel):
     artefacts: ArtefactConfig = ArtefactConfig()
     without: frozenset[Ingredient] = frozenset()
     """Ingredients to leave out."""
+
+    @field_serializer("without", when_used="json")
+    def _sorted(self, without: frozenset[str]) -> list[str]:
+        return sorted(without)  # the same text in every process
 
     @model_validator(mode="after")
     def _shares(self) -> "StreamConfig":

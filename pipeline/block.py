@@ -284,11 +284,12 @@ def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
         scale = batch.flux[batch.fitted][:, None]
         cubes["residual"] = paint((batch.rebinned - fitted.model * scale).T)
     if prepared.native is not None and prepared.native_variance is not None and fitted.continuum is not None:
-        cubes["continuum_subtracted"] = paint(prepared.native - fitted.continuum)
+        difference = prepared.native - fitted.continuum
+        cubes["continuum_subtracted"] = paint(difference)
         assert fitted.continuum_error is not None
         with np.errstate(invalid="ignore"):  # variances may be negative
             noise = np.sqrt(prepared.native_variance + fitted.continuum_error**2)
-        noise[~(prepared.native_variance > 0) | np.isnan(fitted.continuum)] = np.nan
+        noise[~(prepared.native_variance > 0) | np.isnan(difference)] = np.nan
         cubes["continuum_subtracted_error"] = paint(noise)
     if fitted.grid is not None:
         cells = fitted.grid.shape[1:]

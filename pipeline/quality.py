@@ -4,7 +4,8 @@ from enum import IntFlag
 
 
 class Status(IntFlag):
-    """Bits of `status`, int32; zero is a good fit without remarks. NaN values go with one of the first six."""
+    """Bits of `status`, int32; zero is a good fit without remarks. NaN values go with one of the first six, but
+    for errors and trust of weights without an appraisal, and surface densities of uncalibrated cubes."""
 
     NO_DATA = 1
     """The spaxel has no finite flux in the model's window."""

@@ -234,6 +234,7 @@ def test_resumed_is_uninterrupted_and_another_recipe_is_refused(network: Checkpo
     again = resumed.run(said.append).state_dict()
     assert [words.split(",")[0] for words in said if "fitted" in words] == ["1"]  # one shard was there
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+    resumed.clear()
     assert not folder.exists()
 
 

@@ -15,6 +15,7 @@ from galprote.model.grids import KEPT
 from galprote.model.masses import remaining_mass
 from galprote.model.populations import APPRAISED
 from galprote.model.predictor import Predictions, Predictor
+from galprote.pipeline import fit_spectra
 from galprote.pipeline.photometry import Photometry
 from galprote.pipeline.products import MAPS
 from galprote.pipeline.quality import Status
@@ -253,6 +254,19 @@ def test_every_error_stands_beside_its_map(run: Path) -> None:
             assert known.any(), product.name
             assert (np.isfinite(error.data) == known).all()
             assert (error.data[known] > 0).all()
+
+
+def test_a_spectrum_that_overflows_fails_alone() -> None:
+    flux, variance = (values.T.copy() for values in surveys.spectra(3))
+    wavelength = surveys.FIRST_CHANNEL + 1.25 * np.arange(surveys.CHANNELS)
+    plain = fit_spectra(wavelength, flux, variance, redshift=surveys.REDSHIFT)
+    flux[1, 500:504] = -1e20  # a fill value with a good variance
+    found = fit_spectra(wavelength, flux, variance, redshift=surveys.REDSHIFT)
+    assert found.status[1] & int(Status.FAILED)
+    assert np.isnan(found.log_age[1])
+    assert np.isnan(found.trust[1])
+    np.testing.assert_array_equal(found.log_age[[0, 2]], plain.log_age[[0, 2]])
+    np.testing.assert_array_equal(found.av_error[[0, 2]], plain.av_error[[0, 2]])
 
 
 def test_the_subtracted_cube_has_its_error_too(run: Path) -> None:
