@@ -12,17 +12,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from galprote.model.checkpoint_file import empty_templates, grid_axis, read_checkpoint_file, require_sizes
 from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.errors import CheckpointError
 from galprote.model.grids import WAVELENGTH
-from galprote.model.kinematics import KinematicTemplates
 from galprote.model.libraries import file_sha256
 from galprote.model.transformer import GalProTE, ModelConfig
 
@@ -155,23 +153,7 @@ def load_checkpoint(path: str | Path | None = None) -> Checkpoint:
         If the file is missing, not a galprote checkpoint, or inconsistent with itself.
     """
     path = default_checkpoint() if path is None else Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get("galprote")
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a safetensors file ({error}); other formats are refused") from error
-    if header is None:
-        raise CheckpointError(f"{path}: safetensors file without galprote metadata")
-    try:
-        metadata = json.loads(header)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its galprote metadata are not JSON: {error}") from error
-    return _assemble(path, metadata, tensors)
+    return _assemble(path, *read_checkpoint_file(path))
 
 
 def checkpoint_config(path: Path) -> ModelConfig:
@@ -182,12 +164,17 @@ def checkpoint_config(path: Path) -> ModelConfig:
     CheckpointError
         If the file is not a galprote checkpoint.
     """
+    metadata, _ = read_checkpoint_file(path, tensors=False)
+    return _config(path, metadata)
+
+
+def _config(path: Path, metadata: dict[str, Any]) -> ModelConfig:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: checkpoint format {metadata.get('format')!r:.60}; this galprote reads {FORMAT}")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["galprote"])
-        return ModelConfig.model_validate(header["model"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a galprote checkpoint: {error}") from error
+        return ModelConfig.model_validate(metadata.get("model"))
+    except (ValidationError, OverflowError) as error:
+        raise CheckpointError(f"{path}: inconsistent checkpoint: {error}") from error
 
 
 def _tensors_sha256(tensors: dict[str, Tensor]) -> str:
@@ -198,43 +185,39 @@ def _tensors_sha256(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _empty_templates(tensors: dict[str, Tensor]) -> KinematicTemplates:
-    """Room for the reconstruction's templates, which have the sizes of their library."""
-    templates, components = tensors["model.refinement.templates.coefficients"].shape
-    terms = tensors["model.refinement.templates.expansion"].shape[1]
-    common = len(tensors["model.refinement.templates.spectra"])
-    return KinematicTemplates(components, terms, common, templates)
-
-
 def _assemble(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     """Put the parts together, and refuse parts that do not fit."""
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: checkpoint format {metadata.get('format')!r}; this galprote reads {FORMAT}")
+    config = _config(path, metadata)
     weights = _tensors_sha256(tensors)
     try:
-        config = ModelConfig.model_validate(metadata["model"])
-        model = GalProTE(config, _empty_templates(tensors) if config.refinement else None)
-        decoder = Decoder(
-            np.array(metadata["ages_gyr"]),
-            np.array(metadata["metallicities"]),
-            tensors.pop("decoder.coefficients"),
-            tensors.pop("decoder.components"),
-            tensors.pop("decoder.median_flux"),
-            metadata["library"],
-        )
-        state = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+        require_sizes(path, config, tensors)
+        model = GalProTE(config, empty_templates(tensors) if config.refinement else None)
+        decoder = _decoder(path, metadata, tensors)
+        state = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         model.load_state_dict({k: v.long() if k.endswith("num_batches_tracked") else v for k, v in state.items()})
-    except (KeyError, RuntimeError, ValidationError, TypeError) as error:
+    except (LookupError, ArithmeticError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: inconsistent checkpoint: {error}") from error
     if metadata.get("wavelength") != _wavelength_axis():
         raise CheckpointError(
             f"{path}: made for the wavelengths {metadata.get('wavelength')}, not {_wavelength_axis()}"
         )
-    grid = (model.config.n_metallicity, model.config.n_age)
-    fits = decoder.coefficients.shape == (grid[0] * grid[1], len(decoder.components))
-    if decoder.shape != grid or not fits or decoder.components.shape[1] != len(FINE_EDGES) - 1:
+    grid = (config.n_metallicity, config.n_age)
+    sizes = (decoder.shape, decoder.median_flux.shape, decoder.coefficients.shape, decoder.components.shape)
+    components = len(decoder.components)
+    if sizes != (grid, grid, (grid[0] * grid[1], components), (components, len(FINE_EDGES) - 1)):
         raise CheckpointError(f"{path}: the decoder's shapes do not match the model's {grid[0]} x {grid[1]} grid")
-    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise CheckpointError(f"{path}: weights that are not finite; the file is damaged or training diverged")
+    if not (decoder.median_flux > 0).all():
+        raise CheckpointError(f"{path}: inconsistent checkpoint: decoder.median_flux must be positive everywhere")
     model.eval()
     return Checkpoint(model, decoder, metadata, file_sha256(path), weights)
+
+
+def _decoder(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> Decoder:
+    return Decoder(
+        grid_axis(path, metadata, "ages_gyr", positive=True),
+        grid_axis(path, metadata, "metallicities"),
+        tensors["decoder.coefficients"],
+        tensors["decoder.components"],
+        tensors["decoder.median_flux"],
+        str(metadata["library"]),
+    )

@@ -12,13 +12,23 @@ from galprote.model.predictor import Predictions, Predictor
 from galprote.model.reconstruction import LOG_EDGES, Reconstruction
 from galprote.pipeline.continuum_error import spread_parts
 from galprote.pipeline.photometry import Photometry
-from galprote.pipeline.preprocess import PreprocessSettings, SpectraBatch, foreground_extinction, preprocess
+from galprote.pipeline.preprocess import (
+    LARGEST_FLUX,
+    PreprocessSettings,
+    SpectraBatch,
+    foreground_extinction,
+    is_variance,
+    preprocess,
+)
 from galprote.pipeline.quality import Status
 from galprote.pipeline.quantities import quantities, remarks
 from galprote.pipeline.rebin import edges_of, rebin_matrix
 
 #: A fit is poor when its residuals exceed this share of the flux, and so many times the noise.
 POOR_RMS, POOR_NOISE = 0.05, 3.0
+
+#: Maps that every fitted spectrum has.
+ALWAYS = ("age_lw", "metallicity_lw", "av")
 
 #: Field of `Populations` -> map.
 POPULATIONS = {
@@ -236,7 +246,8 @@ def _reconstruction(predictor: Predictor) -> Reconstruction:
 def residual_statistics(batch: SpectraBatch, model: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rms of observed minus model over the samples with observed flux, relative to the median flux: (k,) float32."""
     scaled = batch.rebinned / batch.flux[batch.fitted][:, None]
-    squared = np.where(batch.used, (scaled - model) ** 2, 0.0)
+    with np.errstate(over="ignore"):  # infinite is no answer: see `final_status`
+        squared = np.where(batch.used, (scaled - model) ** 2, 0.0)
     count = np.maximum(batch.used.sum(axis=1), 1)
     rms: NDArray[np.float32] = np.sqrt(squared.sum(axis=1, dtype=np.float64) / count).astype(np.float32)
     return rms
@@ -246,9 +257,12 @@ def final_status(fitted: FittedBlock, rms: NDArray[np.float32]) -> tuple[NDArray
     """All bits of every spectrum (n,), and which of the fitted ones (k,) have finite values."""
     batch = fitted.prepared.batch
     status = batch.status.copy()
-    finite = np.isfinite(fitted.model[:, 0])
-    for name in ("age_lw", "metallicity_lw", "av"):
-        finite &= np.isfinite(fitted.values[name])
+    finite = np.isfinite(fitted.model).all(axis=1)
+    for name, values in fitted.values.items():  # errors, trust and masses may be missing, but nothing may be infinite
+        finite &= np.isfinite(values) if name in ALWAYS else ~np.isinf(values)
+    if fitted.grid is not None:
+        finite &= np.isfinite(fitted.grid).all(axis=(1, 2))
+    finite &= np.isfinite(rms)
     noise = 1 / np.maximum(batch.snr[batch.fitted], 1e-6)
     poor = (rms > POOR_RMS) & (rms > POOR_NOISE * noise)
     bits = fitted.remarks | np.where(poor, np.int32(Status.POOR_FIT), np.int32(0))
@@ -284,12 +298,14 @@ def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
         scale = batch.flux[batch.fitted][:, None]
         cubes["residual"] = paint((batch.rebinned - fitted.model * scale).T)
     if prepared.native is not None and prepared.native_variance is not None and fitted.continuum is not None:
-        difference = prepared.native - fitted.continuum
+        with np.errstate(invalid="ignore"):  # infinite fluxes
+            difference = prepared.native - fitted.continuum
+        difference[~(np.abs(difference) < LARGEST_FLUX)] = np.nan
         cubes["continuum_subtracted"] = paint(difference)
         assert fitted.continuum_error is not None
-        with np.errstate(invalid="ignore"):  # variances may be negative
+        with np.errstate(invalid="ignore", over="ignore"):  # variances may be anything
             noise = np.sqrt(prepared.native_variance + fitted.continuum_error**2)
-        noise[~(prepared.native_variance > 0) | np.isnan(difference)] = np.nan
+        noise[~is_variance(prepared.native_variance) | np.isnan(difference)] = np.nan
         cubes["continuum_subtracted_error"] = paint(noise)
     if fitted.grid is not None:
         cells = fitted.grid.shape[1:]

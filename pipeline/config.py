@@ -7,24 +7,21 @@ by section. Relative paths are relative to the YAML. `{name}` in a cube's path s
 import difflib
 import glob
 import os
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Final, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, Field, TypeAdapter, ValidationError, model_validator
 
 from galprote.model.errors import ConfigError
 from galprote.model.extinction import ExtinctionLaw
+from galprote.pipeline.cluster_config import CLUSTER_TYPES, AnyCluster, ClusterConfig, LocalCluster
 from galprote.pipeline.line_filter import LineFilterConfig
 from galprote.pipeline.mock import MockConfig
+from galprote.pipeline.section import Section
+from galprote.pipeline.yaml_loader import count_values, read_yaml
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ForegroundConfig(_Section):
+class ForegroundConfig(Section):
     """Dust of the Milky Way in front of the galaxy, removed at observed wavelengths."""
 
     ebv: float = Field(ge=0, le=5)
@@ -37,7 +34,7 @@ class ForegroundConfig(_Section):
     """Where the value comes from, for the record; for example `SF11`."""
 
 
-class ProductsConfig(_Section):
+class ProductsConfig(Section):
     """What to write for each galaxy besides the Zarr store with the maps."""
 
     residual: bool = True
@@ -52,7 +49,7 @@ class ProductsConfig(_Section):
     """A figure of the maps."""
 
 
-class GalaxyConfig(_Section):
+class GalaxyConfig(Section):
     """One galaxy: its cube and how to treat it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=100)
@@ -90,16 +87,22 @@ class GalaxyConfig(_Section):
         return self
 
 
-class ChunkConfig(_Section):
+class ChunkConfig(Section):
     """How the work is cut and what it may take."""
 
-    memory: ByteSize = ByteSize(4 * 1024**3)
-    """Memory for all processes of the run together, such as 4GiB; a plan that needs more is refused."""
+    memory: ByteSize | None = None
+    """Memory for all processes of a run on this machine together, such as 4GiB; a plan that needs more is refused.
+    null: 4 GiB, or on a larger machine 1.75 GiB a core (5 GiB a GPU) up to half of its memory."""
     rows: int | None = Field(default=None, ge=1)
     """Image rows in a chunk; null: as many as the memory allows, up to 16."""
+    attempts: int = Field(default=3, ge=1, le=100)
+    """How often a chunk is tried, on another worker where there is one, before its spaxels are flagged and the rest of
+    the galaxy is finished without it."""
+    deaths: int = Field(default=3, ge=1, le=1000)
+    """How many workers may die while they work on a chunk before it is given up; the last time it is tried alone."""
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """Which weights to use, and where they run."""
 
     checkpoint: Path | None = None
@@ -108,26 +111,7 @@ class ModelSection(_Section):
     """auto: an NVIDIA GPU where there is one."""
 
 
-def _host_and_port(address: str | None) -> str | None:
-    if address is not None:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            raise ValueError("expected host:port, such as 127.0.0.1:8787, or null")
-    return address
-
-
-class LocalCluster(_Section):
-    """Worker processes on this machine."""
-
-    type: Literal["local"] = "local"
-    workers: int | None = Field(default=None, ge=1, le=1024)
-    """Worker processes; null: one for each core, as far as the memory allows; with a GPU, one."""
-    dashboard: Annotated[str | None, AfterValidator(_host_and_port)] = "127.0.0.1:8787"
-    """Where the Dask dashboard listens; another port is taken when this one is busy. null: no dashboard. Another host
-    than 127.0.0.1 shows it, without a password, to everybody who reaches this machine."""
-
-
-class SurveyConfig(_Section):
+class SurveyConfig(Section):
     """A survey: what `galprote-pipeline run` reads."""
 
     output: Path
@@ -138,7 +122,7 @@ class SurveyConfig(_Section):
     """Memory and chunks."""
     model: ModelSection = ModelSection()
     """Weights and device."""
-    cluster: LocalCluster = LocalCluster()
+    cluster: ClusterConfig = LocalCluster()
     """Where the work is done."""
 
     @model_validator(mode="after")
@@ -150,22 +134,20 @@ class SurveyConfig(_Section):
         return self
 
 
-_SECTIONS: tuple[type[BaseModel], ...] = (*_Section.__subclasses__(), LineFilterConfig, MockConfig)
+def _sections(base: type[BaseModel]) -> list[type[BaseModel]]:
+    return [section for child in base.__subclasses__() for section in (child, *_sections(child))]
+
+
+_SECTIONS: tuple[type[BaseModel], ...] = (*_sections(Section), LineFilterConfig, MockConfig)
 _KEYS = {key for section in _SECTIONS for key in section.model_fields}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without Python objects, in which no key may be given twice (PyYAML takes the last one silently)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+#: Problems that are told, and values in `defaults`: what is beyond is no survey that somebody wrote.
+MAX_PROBLEMS: Final = 100
+MAX_DEFAULTS: Final = 1000
+#: What file systems take, in bytes.
+LONGEST_NAME: Final = 255
+LONGEST_PATH: Final = 3000
 
 
 def read_survey(path: str | Path) -> SurveyConfig:
@@ -186,23 +168,21 @@ def read_survey(path: str | Path) -> SurveyConfig:
         Every problem on a line of its own: file, key, what was found and what was expected.
     """
     path = Path(path)
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: an alias (*name) that contains itself") from error
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping with `output` and `galaxies`, found {type(raw).__name__}")
     try:
         survey = SurveyConfig.model_validate(_with_defaults(path, raw))
     except ValidationError as error:
         # When a galaxy is wrong, pydantic adds that there are too few.
-        items = [item for item in error.errors() if item["type"] != "too_short" or not raw["galaxies"]]
-        raise ConfigError("\n".join(dict.fromkeys(_problem(path, raw, item) for item in items))) from error
-    return _absolute(survey, path.resolve().parent)
+        items = [item for item in error.errors() if item["type"] != "too_short" or not raw.get("galaxies")]
+        lines = list(dict.fromkeys(_problem(path, raw, item) for item in items[:MAX_PROBLEMS]))
+        more = [f"{path}: and {len(items) - MAX_PROBLEMS:,} more"] if len(items) > MAX_PROBLEMS else []
+        raise ConfigError("\n".join(lines + more)) from error
+    try:
+        return _absolute(survey, path.resolve().parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _with_defaults(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
@@ -211,11 +191,15 @@ def _with_defaults(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
     defaults = raw.pop("defaults", None)
     defaults = {} if defaults is None else defaults
     if not isinstance(defaults, dict):
-        raise ConfigError(f"{path}: defaults: expected a mapping, found {defaults!r}")
+        raise ConfigError(f"{path}: defaults: expected a mapping, found {defaults!r:.60}")
     known = [field for field in GalaxyConfig.model_fields if field != "name"]
     unknown = [key for key in defaults if key not in known]
     if unknown:
-        raise ConfigError(f"{path}: defaults.{unknown[0]}: unknown key; expected one of {', '.join(known)}")
+        raise ConfigError(f"{path}: defaults.{unknown[0]:.60}: unknown key; expected one of {', '.join(known)}")
+    if count_values(defaults) > MAX_DEFAULTS:
+        raise ConfigError(f"{path}: defaults: more than {MAX_DEFAULTS:,} values, which every galaxy would get")
+    if isinstance(raw.get("cluster"), dict):
+        raw["cluster"] = {"type": "local"} | raw["cluster"]
     galaxies = raw.get("galaxies")
     if isinstance(galaxies, list):
         raw["galaxies"] = [_merge(defaults, galaxy) if isinstance(galaxy, dict) else galaxy for galaxy in galaxies]
@@ -237,6 +221,8 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _problem(path: Path, raw: dict[str, Any], item: Any) -> str:
     """One validation error as `file: galaxies[3].redshift = -0.2: what was expected`."""
     loc = item["loc"]
+    if loc[:1] == ("cluster",) and loc[1:2] and loc[1] in CLUSTER_TYPES:
+        loc = ("cluster", *loc[2:])  # pydantic names the back-end, the YAML does not
     if (
         loc[:1] == ("galaxies",)
         and _given(raw.get("defaults"), loc[2:])
@@ -245,20 +231,25 @@ def _problem(path: Path, raw: dict[str, Any], item: Any) -> str:
         loc = ("defaults", *loc[2:])  # told once, where it is written
     where = ""
     for part in loc:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}"
+        where += f"[{part}]" if isinstance(part, int) else f".{part:.60}"
     where = where.removeprefix(".") or "survey"
     if item["type"] == "missing":
         return f"{path}: {where}: missing; it has no default"
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(loc[-1]), sorted(_KEYS - {loc[-1]}), n=1)
+        near = difflib.get_close_matches(str(loc[-1])[:60], sorted(_KEYS - {loc[-1]}), n=1)
         return f"{path}: {where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
     if item["type"] in ("model_type", "tuple_type"):
         wanted = "a list" if item["type"] == "tuple_type" else "a mapping"
         return f"{path}: {where}: expected {wanted}, found {item['input']!r:.60}"
     found = item["input"]
-    shown = f" = {found!r}" if isinstance(found, str | int | float | bool | None) else ""
+    shown = f" = {_short(found)}" if isinstance(found, str | int | float | bool | None) else ""
     message = item["msg"].removeprefix("Value error, ")
     return f"{path}: {where}{shown}: {message[0].lower()}{message[1:]}"
+
+
+def _short(value: Any) -> str:
+    text = "a huge number" if isinstance(value, int) and abs(value) > 10**18 else repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}..."
 
 
 def _given(section: Any, keys: tuple[Any, ...]) -> bool:
@@ -274,14 +265,14 @@ def _absolute(survey: SurveyConfig, folder: Path) -> SurveyConfig:
     """Make all paths absolute, relative to the YAML's folder."""
 
     def place(text: str | Path | None) -> Path | None:
-        return None if text is None else Path(os.path.normpath(folder / Path(text).expanduser()))
+        return None if text is None else Path(os.path.normpath(folder / _home(text)))
 
     def place_pattern(text: str) -> str:
         """Only the text is a pattern; a * or [ in the name of the survey's folder is not."""
-        literal = Path(os.path.normpath(folder / Path(text).expanduser()))
+        literal = Path(os.path.normpath(folder / _home(text)))
         if literal.is_file() or not glob.has_magic(text):
             return str(literal)
-        return str(Path(glob.escape(str(folder))) / Path(text).expanduser())
+        return str(Path(glob.escape(str(folder))) / _home(text))
 
     galaxies = tuple(
         galaxy.model_copy(
@@ -293,7 +284,61 @@ def _absolute(survey: SurveyConfig, folder: Path) -> SurveyConfig:
         for galaxy in survey.galaxies
     )
     model = survey.model.model_copy(update={"checkpoint": place(survey.model.checkpoint)})
-    return survey.model_copy(update={"output": place(survey.output), "galaxies": galaxies, "model": model})
+    update = {"output": place(survey.output), "galaxies": galaxies, "model": model}
+    return survey.model_copy(update=update | {"cluster": _absolute_cluster(survey.cluster, folder)})
+
+
+def _absolute_cluster(cluster: AnyCluster, folder: Path) -> AnyCluster:
+    """Make its paths absolute, but for those on the nodes."""
+    files = ("scheduler_file", "tls_ca", "tls_cert", "tls_key")
+    given = {name: _home(value) for name in files if (value := getattr(cluster, name, None)) is not None}
+    return cluster.model_copy(update={name: Path(os.path.normpath(folder / path)) for name, path in given.items()})
+
+
+def choose_cluster(choice: str) -> AnyCluster:
+    """Make the `cluster` section that `--cluster` names.
+
+    Parameters
+    ----------
+    choice : str
+        A back-end that needs no settings (`local`, `local-cuda`), the address of a scheduler (`tcp://...`, `tls://...`),
+        or a YAML file that holds the keys of a `cluster` section.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of them, or the file is wrong.
+    """
+    if "://" in choice:
+        raw: Any = {"type": "existing", "address": choice}
+    elif choice in CLUSTER_TYPES:
+        raw = {"type": choice}
+    elif Path(choice).is_file():
+        raw = read_yaml(Path(choice))
+    else:
+        raise ConfigError(f"--cluster {choice}: neither a file nor an address nor one of {', '.join(CLUSTER_TYPES)}")
+    path = Path(choice)
+    if isinstance(raw, dict) and isinstance(raw.get("cluster"), dict) and len(raw) == 1:
+        raw = raw["cluster"]
+    try:
+        cluster: AnyCluster = TypeAdapter(ClusterConfig).validate_python(raw)
+    except ValidationError as error:
+        items = [item | {"loc": ("cluster", *item["loc"])} for item in error.errors()]
+        lines = dict.fromkeys(_problem(path, {"cluster": raw, "galaxies": []}, item) for item in items)
+        if choice in CLUSTER_TYPES:
+            lines["write the section into the survey's YAML or a file: profiles are in docs/hpc.md"] = None
+        raise ConfigError("\n".join(lines)) from error
+    return _absolute_cluster(cluster, path.resolve().parent)
+
+
+def _home(text: str | Path) -> Path:
+    """Expand ~, and refuse what no file system takes."""
+    if any(len(part.encode()) > LONGEST_NAME for part in Path(text).parts) or len(str(text)) > LONGEST_PATH:
+        raise ConfigError(f"{str(text)[:60]}...: a path with a name of more than {LONGEST_NAME} bytes, or too long")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{text}: no such user's folder; a name that begins with ~ is written ./~name") from error
 
 
 def find_cube(galaxy: GalaxyConfig) -> Path:
@@ -307,9 +352,11 @@ def find_cube(galaxy: GalaxyConfig) -> Path:
     pattern = str(galaxy.cube)
     if Path(pattern).is_file():
         return Path(pattern)
-    found = sorted(glob.glob(pattern))
+    matching = sorted(glob.glob(pattern))
+    found = [path for path in matching if not Path(path).is_dir()]
     if not found:
-        raise ConfigError(f"{galaxy.name}: no such cube: {pattern}")
+        hint = f" ({matching[0]} is a folder; name one FITS file)" if matching else ""
+        raise ConfigError(f"{galaxy.name}: no such cube: {pattern}{hint}")
     if len(found) > 1:
         raise ConfigError(f"{galaxy.name}: {len(found)} files match {pattern} ({found[0]}, {found[1]}, ...); name one")
     return Path(found[0])

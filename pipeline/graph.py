@@ -1,21 +1,27 @@
 """Lazy cube + plan -> Dask tasks, for each chunk a chain of three: prepare, predict, write. Runs nothing.
 
 The tasks' names start with what they do and the galaxy's name, so that the dashboard reads well. The model is never in
-the graph: `predict` asks its own process for it.
+the graph: `predict` asks its own process for it, and where there are workers with the resource GPU only they are asked.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 import xarray as xr
 from dask.base import annotate
 from dask.delayed import Delayed, delayed
+from distributed import get_worker
 from numpy.typing import NDArray
 
+from galprote.model.errors import PlanError
 from galprote.model.grids import covered
 from galprote.model.predictor import shared_predictor
 from galprote.pipeline.block import (
@@ -27,7 +33,11 @@ from galprote.pipeline.block import (
     prepare_block,
 )
 from galprote.pipeline.plan import ChunkPlan
+from galprote.pipeline.provenance import NUMERIC_VERSION
 from galprote.pipeline.store import GalaxyStore
+
+#: Begins the note in which an exception carries its worker's address.
+WORKER_NOTE: Final = "on worker "
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class ModelReference:
         Samples that it uses.
     appraised : bool
         Whether it gives errors and trust.
+    numeric_version : int
+        Of the code that planned the run; workers with another one refuse.
     """
 
     checkpoint: Path | None
@@ -56,6 +68,7 @@ class ModelReference:
     metallicities: tuple[float, ...]
     visible: tuple[bool, ...]
     appraised: bool
+    numeric_version: int = NUMERIC_VERSION
 
     @property
     def window(self) -> tuple[float, float]:
@@ -65,26 +78,38 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class ChunkSummary:
-    """What a finished chunk reports: its number, its spaxels, those with data and those fitted."""
+    """What a finished chunk reports.
+
+    Attributes
+    ----------
+    index, spaxels, with_data, fitted : int
+        Its number, its spaxels, those with data and those fitted.
+    bytes_read : int
+        Of flux and variance.
+    predict_seconds : float
+    batch : int
+        Spectra that the model took at once; smaller than at first if memory ran out.
+    """
 
     index: int
     spaxels: int
     with_data: int
     fitted: int
+    bytes_read: int = 0
+    predict_seconds: float = 0.0
+    batch: int = 0
 
 
-def chunk_tasks(
-    cube: xr.Dataset,
-    plan: ChunkPlan,
-    excluded: NDArray[np.bool_] | None,
-    settings: BlockSettings,
-    model: ModelReference,
-    store: GalaxyStore,
-    *,
-    skip: frozenset[int] = frozenset(),
-    gpu: bool = False,
-) -> Iterator[tuple[int, Delayed]]:
-    """Build the chain of each chunk that is not done yet.
+class Predicted(NamedTuple):
+    """A block after the model, and what it took."""
+
+    fitted: FittedBlock
+    seconds: float
+    batch: int
+
+
+class ChunkGraph:
+    """The chains of a galaxy's chunks.
 
     Parameters
     ----------
@@ -95,47 +120,103 @@ def chunk_tasks(
     settings : BlockSettings
     model : ModelReference
     store : GalaxyStore
-    skip : frozenset of int
-        Chunks that are done.
     gpu : bool
         Whether prediction is for workers with the resource GPU.
-
-    Yields
-    ------
-    (int, Delayed)
-        The chunk's number, and the task that gives its `ChunkSummary`.
     """
-    flux = cube["flux"].data.to_delayed(optimize_graph=False)[0, :, 0]
-    variance = cube["variance"].data.to_delayed(optimize_graph=False)[0, :, 0]
-    if len(flux) != len(plan.chunks):
-        raise ValueError(f"the cube has {len(flux)} chunks of rows, the plan {len(plan.chunks)}")
-    # Bound here: among a task's arguments Dask would look through thousands of numbers for tasks, chunk by chunk.
-    prepare = delayed(partial(prepare_block, settings=settings), pure=False)
-    predict = delayed(partial(_predict, settings=settings, model=model), pure=False)
-    write = delayed(partial(_write, settings=settings, store=store), pure=False)
-    for index, rows in enumerate(plan.chunks):
-        if index in skip:
-            continue
-        label = f"{store.name}-{index:05d}"
-        mask = None if excluded is None else excluded[rows]
-        prepared = prepare(flux[index], variance[index], mask, dask_key_name=f"prepare-{label}")
-        with annotate(resources={"GPU": 1} if gpu else {}):
-            fitted = predict(prepared, dask_key_name=f"predict-{label}")
-        yield index, write(fitted, index=index, rows=rows, dask_key_name=f"write-{label}")
+
+    def __init__(
+        self,
+        cube: xr.Dataset,
+        plan: ChunkPlan,
+        excluded: NDArray[np.bool_] | None,
+        settings: BlockSettings,
+        model: ModelReference,
+        store: GalaxyStore,
+        *,
+        gpu: bool = False,
+    ) -> None:
+        self.plan, self.excluded, self.name = plan, excluded, store.name
+        self.resources = {"GPU": 1} if gpu else {}
+        self.flux = cube["flux"].data.to_delayed(optimize_graph=False)[0, :, 0]
+        self.variance = cube["variance"].data.to_delayed(optimize_graph=False)[0, :, 0]
+        if len(self.flux) != len(plan.chunks):
+            raise ValueError(f"the cube has {len(self.flux)} chunks of rows, the plan {len(plan.chunks)}")
+        # Bound here: among a task's arguments Dask would look through thousands of numbers for tasks, chunk by chunk.
+        self.prepare = delayed(partial(_prepare, settings=settings), pure=False)
+        self.predict = delayed(partial(_predict, settings=settings, model=model), pure=False)
+        self.write = delayed(partial(_write, settings=settings, store=store, channels=plan.channels), pure=False)
+
+    def task(self, index: int, attempt: int = 0) -> Delayed:
+        """The task that computes and writes a chunk, and gives its `ChunkSummary`.
+
+        Parameters
+        ----------
+        index : int
+        attempt : int
+            Another number makes other tasks: of one that failed, Dask keeps the failure.
+        """
+        rows = self.plan.chunks[index]
+        label = f"{self.name}-{index:05d}" + (f"-again{attempt}" if attempt else "")
+        mask = None if self.excluded is None else self.excluded[rows]
+        prepared = self.prepare(self.flux[index], self.variance[index], mask, dask_key_name=f"prepare-{label}")
+        with annotate(resources=self.resources):
+            predicted = self.predict(prepared, dask_key_name=f"predict-{label}")
+        written: Delayed = self.write(predicted, index=index, rows=rows, dask_key_name=f"write-{label}")
+        return written
 
 
-def _predict(prepared: PreparedBlock, *, settings: BlockSettings, model: ModelReference) -> FittedBlock:
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _located(step: Callable[P, R]) -> Callable[P, R]:
+    """Add to an exception which worker it comes from: Dask does not say."""
+
+    @wraps(step)
+    def located(*args: P.args, **more: P.kwargs) -> R:
+        try:
+            return step(*args, **more)
+        except Exception as error:
+            with suppress(ValueError):  # not on a worker
+                error.add_note(f"{WORKER_NOTE}{get_worker().address}")
+            raise
+
+    return located
+
+
+@_located
+def _prepare(
+    flux: NDArray[np.float32], variance: NDArray[np.float32], mask: NDArray[np.bool_] | None, *, settings: BlockSettings
+) -> PreparedBlock:
+    return prepare_block(flux, variance, mask, settings)
+
+
+@_located
+def _predict(prepared: PreparedBlock, *, settings: BlockSettings, model: ModelReference) -> Predicted:
     if model.device == "cpu":
         torch.set_num_threads(1)  # a worker process is one core's
+    if model.numeric_version != NUMERIC_VERSION:
+        raise PlanError(f"this worker has another version of galprote ({version('galprote')}): install one everywhere")
     predictor = shared_predictor(model.checkpoint, model.sha256, model.device)
-    return predict_block(prepared, settings, predictor)
+    began = time.perf_counter()
+    fitted = predict_block(prepared, settings, predictor)
+    return Predicted(fitted, time.perf_counter() - began, predictor.batch)
 
 
+@_located
 def _write(
-    fitted: FittedBlock, *, settings: BlockSettings, store: GalaxyStore, index: int, rows: slice
+    predicted: Predicted, *, settings: BlockSettings, store: GalaxyStore, channels: int, index: int, rows: slice
 ) -> ChunkSummary:
-    products = finish_block(fitted, settings)
+    products = finish_block(predicted.fitted, settings)
     store.write_chunk(index, rows, products)
-    batch = fitted.prepared.batch
-    with_data = int(np.isfinite(batch.flux).sum())
-    return ChunkSummary(index, len(batch.status), with_data, products.fitted)
+    batch = predicted.fitted.prepared.batch
+    with_data, spaxels = int(np.isfinite(batch.flux).sum()), len(batch.status)
+    size = 2 * 4 * channels * spaxels
+    return ChunkSummary(index, spaxels, with_data, products.fitted, size, predicted.seconds, predicted.batch)
+
+
+def failing_worker(error: BaseException) -> str | None:
+    """Address of the worker that raised an exception, if it is known."""
+    notes: list[Any] = getattr(error, "__notes__", [])
+    found = [note.removeprefix(WORKER_NOTE) for note in notes if str(note).startswith(WORKER_NOTE)]
+    return str(found[0]) if found else None

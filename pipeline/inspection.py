@@ -12,7 +12,7 @@ from galprote.model.errors import CubeError
 from galprote.pipeline.readers.axis import served_redshifts
 from galprote.pipeline.readers.fitsfile import Hdu
 from galprote.pipeline.readers.noise import METHOD
-from galprote.pipeline.readers.opening import MODEL_WINDOW, CubeFile, open_file
+from galprote.pipeline.readers.opening import MODEL_WINDOW, CubeFile, celestial_header, open_file
 from galprote.pipeline.readers.parts import CubeParts, image_of
 from galprote.pipeline.readers.units import FluxUnit
 from galprote.pipeline.readers.voxels import Band, VoxelReport, scan_voxels
@@ -137,6 +137,7 @@ def inspect_cube(path: str | Path, *, sample: int | None = 16, scratch: str | Pa
         return CubeReport(**common, problems=(str(error),))
     problems: list[str] = []
     shape = image_of(parts.flux).shape
+    _sky(file, parts, problems)
     return CubeReport(
         **common,
         layout="MUSE" if parts.muse else "generic FITS",
@@ -201,6 +202,13 @@ def _unit(file: CubeFile, parts: CubeParts, problems: list[str]) -> FluxUnit | N
         return None
 
 
+def _sky(file: CubeFile, parts: CubeParts, problems: list[str]) -> None:
+    try:
+        celestial_header(parts.flux)
+    except CubeError as error:
+        problems.append(f"{file.source}: {error}")
+
+
 def _redshifts(file: CubeFile, parts: CubeParts, problems: list[str]) -> tuple[float, float] | None:
     served = served_redshifts(parts.axis, MODEL_WINDOW)
     if served is None or served[1] < 0:
@@ -222,16 +230,8 @@ def _voxels(file: CubeFile, parts: CubeParts, sample: int | None, problems: list
 def _axis(parts: CubeParts) -> AxisReport:
     axis = parts.axis
     wavelength = axis.wavelength[:: axis.step]
-    return AxisReport(
-        ctype=axis.ctype,
-        unit=axis.unit,
-        native=axis.native,
-        assumption=axis.assumption,
-        channels=int(wavelength.size),
-        first=float(wavelength[0]),
-        last=float(wavelength[-1]),
-        step=float(np.median(np.diff(wavelength))),
-    )
+    numbers = float(wavelength[0]), float(wavelength[-1]), float(np.median(np.diff(wavelength)))
+    return AxisReport(axis.ctype, axis.unit, axis.native, axis.assumption, int(wavelength.size), *numbers)
 
 
 def _hdu_text(hdu: HduReport) -> str:

@@ -39,13 +39,17 @@ def read_spatial_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bo
     file, extension = _split(str(path))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-            with fits.open(file, memmap=False) as hdus:
+            warnings.simplefilter("ignore")  # of faults that do not keep it from being read
+            # astropy leaves a damaged file open that it has opened itself.
+            with file.open("rb") as raw, fits.open(raw, memmap=False) as hdus:
                 values = _image(hdus, extension, str(path))
     except FileNotFoundError:
         raise ConfigError(f"spatial mask {file}: no such file (looked from {Path.cwd()})") from None
-    except OSError as error:
-        raise ConfigError(f"spatial mask {file}: cannot be read as FITS: {error}") from error
+    except ConfigError:
+        raise
+    except Exception as error:  # astropy raises many types for damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"spatial mask {file}: cannot be read as FITS: {reason}") from error
     if values.shape != tuple(shape):
         raise ConfigError(
             f"spatial mask {path}: shape {_text(values.shape)} (y x x), but the cube has {_text(shape)}: "

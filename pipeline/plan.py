@@ -21,6 +21,9 @@ MOST_ROWS: Final = 16
 #: Chunks that each worker has under way: one in work, and one whose parts wait for their next step.
 CHUNKS_PER_WORKER: Final = 2
 
+#: The same of a worker with a GPU: one is read and one written while a third is predicted.
+CHUNKS_PER_GPU: Final = 3
+
 
 @dataclass(frozen=True)
 class ChunkPlan:
@@ -86,7 +89,9 @@ def plan_chunks(
     continuum: bool = False,
     grid: int = 636,
     worker_bytes: int = WORKER_BYTES,
+    under_way: int = CHUNKS_PER_WORKER,
     where: str = "cube",
+    key: str = "chunks.memory",
 ) -> ChunkPlan:
     """Choose rows and workers so that all processes together stay within the budget.
 
@@ -103,8 +108,10 @@ def plan_chunks(
         See `spaxel_bytes`.
     worker_bytes : int
         Memory of an idle worker.
-    where : str
-        For the error's text.
+    under_way : int
+        Chunks that each worker has under way.
+    where, key : str
+        For the error's text: the cube, and what sets the budget.
 
     Returns
     -------
@@ -121,15 +128,15 @@ def plan_chunks(
     smallest = rows or 1
     for count in range(min(workers, -(-ny // smallest)), 0, -1):
         left = (budget_bytes - DRIVER_BYTES) // count - worker_bytes
-        affordable = left // (row_bytes * CHUNKS_PER_WORKER)
+        affordable = left // (row_bytes * under_way)
         if affordable >= smallest:
             # No more rows than give every worker a few chunks.
             chosen = rows or int(min(affordable, MOST_ROWS, max(1, ny // (4 * count))))
             chunk = chosen * row_bytes
-            peak = DRIVER_BYTES + count * (worker_bytes + CHUNKS_PER_WORKER * chunk)
+            peak = DRIVER_BYTES + count * (worker_bytes + under_way * chunk)
             return ChunkPlan(channels, ny, nx, chosen, count, chunk, peak)
-    needed = DRIVER_BYTES + worker_bytes + CHUNKS_PER_WORKER * smallest * row_bytes
+    needed = DRIVER_BYTES + worker_bytes + under_way * smallest * row_bytes
     raise PlanError(
-        f"{where}: one worker with chunks of {smallest} row(s) needs {needed / 2**30:.2f} GiB, chunks.memory allows "
-        f"{budget_bytes / 2**30:.2f} GiB; raise chunks.memory" + (" or lower chunks.rows" if smallest > 1 else "")
+        f"{where}: one worker with chunks of {smallest} row(s) needs {needed / 2**30:.2f} GiB, {key} allows "
+        f"{budget_bytes / 2**30:.2f} GiB; raise {key}" + (" or lower chunks.rows" if smallest > 1 else "")
     )

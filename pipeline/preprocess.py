@@ -24,6 +24,11 @@ from galprote.pipeline.rebin import edges_of, rebin_matrix
 #: Shares above which `status` remarks on filled samples and on channels without a usable variance.
 MUCH_FILLED: Final = 0.10
 MANY_BAD_VARIANCES: Final = 0.01
+#: No instrument writes more than this, in any unit in use: such values are damaged, and count as missing. Their squares
+#: are still numbers in single precision.
+LARGEST_FLUX: Final = 1e15
+#: Smaller variances have lost digits in single precision.
+SMALLEST_VARIANCE: Final = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,13 @@ def preprocess(
     status = np.zeros(n, dtype=np.int32)
     if excluded is not None:
         status[excluded] |= np.int32(Status.EXCLUDED)
-    finite = np.isfinite(flux)
+    finite: NDArray[np.bool_] = (flux > -LARGEST_FLUX) & (flux < LARGEST_FLUX)
     status[~finite.any(axis=0)] |= np.int32(Status.NO_DATA)
     rows = np.flatnonzero(status == 0)
     if len(rows) < n:  # np.take keeps the wavelengths' rows contiguous, indexing would not
-        flux, variance, finite = (np.take(array, rows, axis=1) for array in (flux, variance, finite))
-    good = np.isfinite(variance) & (variance > 0)
+        flux, variance = (np.take(array, rows, axis=1) for array in (flux, variance))
+        finite = np.take(finite, rows, axis=1)
+    good = is_variance(variance)
     bad_variance = (finite & ~good).mean(axis=0) > MANY_BAD_VARIANCES
     rest, rest_variance = rebin_to_rest(flux, variance, finite & good, settings)
     visible = np.array(settings.visible)
@@ -181,6 +187,11 @@ def preprocess(
         replaced=count,
         status=status,
     )
+
+
+def is_variance(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which numbers can be variances: positive, and neither lost to single precision nor absurd."""
+    return (values >= SMALLEST_VARIANCE) & (values <= LARGEST_FLUX**2)
 
 
 def rebin_to_rest(

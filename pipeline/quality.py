@@ -18,7 +18,7 @@ class Status(IntFlag):
     INCOMPLETE = 16
     """More samples are missing than the model was trained for; not fitted."""
     FAILED = 32
-    """The model gave a number that is not finite."""
+    """The model gave a number that is not finite, or the spaxel's chunk could not be computed (see NOT_COMPUTED)."""
     FILLED = 64
     """Over 10 % of the samples had no data and were filled (the adaptive optics' notch is 7 to 8 %)."""
     LINES_REPLACED = 128
@@ -43,6 +43,8 @@ class Status(IntFlag):
     """Not trusted, and most like dead channels or a step in the flux calibration."""
     SKY_LIKE = 131072
     """Not trusted, and most like the night sky or noise, without a galaxy."""
+    NOT_COMPUTED = 262144
+    """The chunk with this spaxel could not be computed: failures.csv says why, and another run tries it again."""
 
 
 #: Reasons for which a spaxel has no values.

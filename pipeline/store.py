@@ -1,25 +1,18 @@
 """Maps and cubes on disk while they grow: Zarr shards, a record of finished chunks, and the rename at the end.
 
-While a galaxy is in work everything lies in `<name>.partial/`:
-
-    manifest.json       provenance and chunking: a rerun goes on only if they are the same
-    chunks/00012.npz    the maps of a finished chunk; renamed into place after the chunk's shards are written, so that
-                        its presence means that the chunk is done
-    <name>.zarr         the store in the making
-
-When every chunk is there the maps are put together, and FITS files, figure and store get their final names, the store
-last. Zarr writes its files under names that end in `.partial`, too; what a kill leaves of them a rerun removes.
+While a galaxy is in work everything lies in `<name>.partial/` (see `galprote.pipeline.ledger`). When every chunk is
+there the maps are put together, and FITS files, figure and store get their final names, the store last. Where chunks
+are missing because they failed, the ledger stays, so that another run can try them again. Zarr writes its files under
+names that end in `.partial`, too; what a kill leaves of them a rerun removes.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
 import zarr
@@ -27,8 +20,13 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from galprote.pipeline.block import BlockProducts
+from galprote.pipeline.ledger import Ledger, to_disk
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import MAPS
+from galprote.pipeline.quality import Status
+
+#: Attribute of a store: first and last rows of chunks that could not be computed.
+GAPS: Final = "failed_rows"
 
 #: Width of the inner chunks of a cube's shards, in spaxels.
 INNER_COLUMNS: Final = 40
@@ -54,19 +52,8 @@ class CubeArray:
 
 
 @dataclass(frozen=True)
-class GalaxyStore:
-    """The files of one galaxy in work.
-
-    Attributes
-    ----------
-    folder : Path
-        The survey's output folder.
-    name : str
-        The galaxy's name.
-    """
-
-    folder: Path
-    name: str
+class GalaxyStore(Ledger):
+    """The files of one galaxy, in work and finished."""
 
     @property
     def final(self) -> Path:
@@ -74,25 +61,9 @@ class GalaxyStore:
         return self.folder / f"{self.name}.zarr"
 
     @property
-    def partial(self) -> Path:
-        """The working folder."""
-        return self.folder / f"{self.name}.partial"
-
-    @property
-    def store(self) -> Path:
-        """The Zarr store in the making."""
-        return self.partial / f"{self.name}.zarr"
-
-    @property
     def scratch(self) -> Path:
         """Where the galaxy's cube is unpacked if it is compressed."""
         return self.folder / ".scratch" / self.name
-
-    def chunk_file(self, index: int) -> Path:
-        """Record of a finished chunk."""
-        return self.partial / "chunks" / f"{index:05d}.npz"
-
-    # --- the record of what is done ---
 
     def finished_provenance(self) -> dict[str, Any] | None:
         """Provenance of what has the finished store's name: None if there is nothing, {} if it is not galprote's."""
@@ -110,41 +81,17 @@ class GalaxyStore:
         assert isinstance(status, zarr.Array)
         return int(status.size)
 
-    def manifest(self) -> dict[str, Any] | None:
-        """What the working folder was made with, if there is one."""
-        path = self.partial / "manifest.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+    def finished_gaps(self) -> list[list[int]]:
+        """First and last row of every chunk that the finished store lacks because it failed."""
+        try:
+            attributes = json.loads((self.final / "zarr.json").read_text())["attributes"]
+        except (OSError, ValueError, KeyError):
+            return []
+        return list(attributes.get(GAPS, []))
 
-    def begin(self, provenance: dict[str, Any], rows: int) -> None:
-        """Make an empty working folder."""
-        shutil.rmtree(self.partial, ignore_errors=True)
-        (self.partial / "chunks").mkdir(parents=True)
-        write_text(
-            self.partial / "manifest.json",
-            json.dumps({"provenance": provenance, "rows": rows}, sort_keys=True, indent=1),
-        )
-
-    def finished_chunks(self, plan: ChunkPlan) -> set[int]:
-        """Chunks that an earlier run finished, after unreadable records and half-written files are thrown away."""
-        self._remove_orphans()
-        done = set()
-        for index, rows in enumerate(plan.chunks):
-            try:
-                maps = self.read_chunk(index)
-            except FileNotFoundError:
-                continue
-            except (BadZipFile, ValueError, KeyError, OSError, EOFError):
-                maps = {}
-            if maps and all(values.shape == (rows.stop - rows.start, plan.nx) for values in maps.values()):
-                done.add(index)
-            else:
-                self.chunk_file(index).unlink()
-        return done
-
-    def _remove_orphans(self) -> None:
-        """Remove what a killed process had half written; nobody may be writing now."""
-        for orphan in self.partial.rglob("*.partial"):
-            orphan.unlink()
+    def reopen(self) -> None:
+        """Take a finished store with gaps back into work; its ledger is still there."""
+        self.final.rename(self.store)
 
     def sweep(self) -> None:
         """Remove what a run that was killed after its last step has left; not the work of one with other settings."""
@@ -188,8 +135,18 @@ class GalaxyStore:
 
         A chunk is a shard and has one writer. An earlier shard of the chunk is removed first: a torn one could not even
         be overwritten (zarr reads a shard's index before it rewrites the shard). Shards are on the disk before their
-        record: it must not vouch for what a power failure takes away.
+        record: it must not vouch for what a power failure takes away. What a failure leaves half written is removed.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, for example.
         """
+        self.write_record(index, products.maps, self._write_shards(rows, products))
+
+    def _write_shards(self, rows: slice, products: BlockProducts) -> list[Path]:
+        """Write a chunk's part of every cube; gives the files, those of chunks without values, too: they have none."""
+        written = []
         if products.cubes:
             group = zarr.open_group(self.store, mode="r+")
             for name, values in products.cubes.items():
@@ -204,28 +161,23 @@ class GalaxyStore:
                 parts[place] = str(rows.start // height)
                 shard = self.store.joinpath(name, "c", *parts)
                 shard.unlink(missing_ok=True)
-                array[(slice(None),) * place + (rows,)] = values
+                try:
+                    array[(slice(None),) * place + (rows,)] = values
+                except OSError:
+                    for half in shard.parent.glob(f"{shard.name}*"):
+                        half.unlink()
+                    raise
+                written.append(shard)
                 if shard.exists():  # not if all of it is NaN
-                    _to_disk(shard)
-        path = self.chunk_file(index)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **products.maps)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-
-    def read_chunk(self, index: int) -> dict[str, NDArray[np.generic]]:
-        """Maps of a finished chunk."""
-        # Opened here: of a damaged file numpy forgets to close its own.
-        with self.chunk_file(index).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {product.name: arrays[product.name] for product in MAPS}
+                    to_disk(shard)
+        return written
 
     def assemble(
         self,
         plan: ChunkPlan,
         maps: dict[str, dict[str, Any]],
         coordinates: dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]],
+        missing: frozenset[int] = frozenset(),
     ) -> None:
         """Put the chunks' maps together in the store.
 
@@ -236,11 +188,21 @@ class GalaxyStore:
             Attributes of each map.
         coordinates : dict
             Further arrays: name to (dims, values, attributes).
+        missing : frozenset of int
+            Chunks that could not be computed: their spaxels are flagged.
         """
         self._remove_orphans()
         group = zarr.open_group(self.store, mode="r+")
+        gaps = [[plan.chunks[index].start, plan.chunks[index].stop - 1] for index in sorted(missing)]
+        kept = {name: value for name, value in dict(group.attrs).items() if name != GAPS}
+        group.attrs.put(kept | ({GAPS: gaps} if gaps else {}))
         whole = {product.name: np.empty((plan.ny, plan.nx), dtype=product.dtype) for product in MAPS}
         for index, rows in enumerate(plan.chunks):
+            if index in missing:
+                for values in whole.values():
+                    values[rows] = np.nan if values.dtype.kind == "f" else 0
+                whole["status"][rows] = Status.FAILED | Status.NOT_COMPUTED
+                continue
             for name, values in self.read_chunk(index).items():
                 whole[name][rows] = values
         for name, values in whole.items():
@@ -248,7 +210,7 @@ class GalaxyStore:
         for name, (dims, values, attributes) in coordinates.items():
             write_array(group, name, dims, values, attributes)
 
-    def publish(self, files: Iterable[Path] = (), obsolete: Iterable[str] = ()) -> None:
+    def publish(self, files: Iterable[Path] = (), obsolete: Iterable[str] = (), *, keep_ledger: bool = False) -> None:
         """Give the finished files their final names, and remove the working folder.
 
         An earlier store goes first and the new one comes last: files of two runs never stand beside a finished store.
@@ -259,10 +221,12 @@ class GalaxyStore:
             Finished files in the working folder.
         obsolete : iterable of str
             Names of files of an earlier run that have no successor.
+        keep_ledger : bool
+            Whether the working folder stays: chunks are missing that another run is to try again.
         """
         for path in self.store.rglob("*"):
             if path.is_file():
-                _to_disk(path)
+                to_disk(path)
         if self.final.exists():
             self.final.rename(self.partial / "retired.zarr")
         for name in obsolete:
@@ -270,7 +234,10 @@ class GalaxyStore:
         for file in files:
             file.replace(self.folder / file.name)
         self.store.rename(self.final)
-        shutil.rmtree(self.partial)
+        if keep_ledger:
+            shutil.rmtree(self.partial / "retired.zarr", ignore_errors=True)
+        else:
+            shutil.rmtree(self.partial)
 
 
 def image_first(array: zarr.Array[Any]) -> bool:
@@ -295,18 +262,3 @@ def write_array(
         overwrite=True,
     )
     array[...] = values
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -28,9 +28,12 @@ from galprote.pipeline.graph import ModelReference
 from galprote.pipeline.layout import StoreLayout
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.store import GalaxyStore
+from galprote.workflows.capacity import capacity
+from galprote.workflows.cluster import Nobody
 from galprote.workflows.galaxy import check_galaxy, open_galaxy
+from galprote.workflows.logbook import GalaxyResult
 from galprote.workflows.planning import galaxy_plan
-from galprote.workflows.survey import GalaxyResult, load_model, run_survey
+from galprote.workflows.survey import load_model, run_survey
 from tests import cubes
 from tests.libraries import synthetic_decoder
 
@@ -161,7 +164,13 @@ def run_here(
     cluster: Callable[..., AbstractContextManager[Client]] = threads,
 ) -> list[GalaxyResult]:
     """Run a survey with Dask workers that are threads of this process."""
-    with mock.patch("galprote.workflows.survey.start_cluster", lambda _, **settings: cluster(**settings)):
+
+    @contextmanager
+    def start(_: Any, **settings: Any) -> Iterator[tuple[Client, Nobody]]:
+        with cluster(**settings) as client:
+            yield client, Nobody()
+
+    with mock.patch("galprote.workflows.survey.start_cluster", start):
         return run_survey(read_survey(survey), progress or Recorder(), overwrite=overwrite)
 
 
@@ -180,7 +189,7 @@ def first_job(survey: Path) -> tuple[FirstJob, ModelReference]:
     """The first galaxy of a survey, opened and checked but not begun."""
     config = read_survey(survey)
     galaxy, (model, templates) = config.galaxies[0], load_model(config)
-    make_plan = partial(galaxy_plan, config, model.device)
+    make_plan = partial(galaxy_plan, config, capacity(config))
     config.output.mkdir(exist_ok=True)
     job = check_galaxy(galaxy, find_cube(galaxy), config.output, make_plan, model, overwrite=False)
     assert job is not None
@@ -188,7 +197,11 @@ def first_job(survey: Path) -> tuple[FirstJob, ModelReference]:
     return FirstJob(job.plan, job.store, opened.cube, opened.settings, opened.layout), model
 
 
-def tree(folder: Path, *, without: tuple[str, ...] = ("summary.json", ".lock")) -> dict[str, str]:
+#: Files of a run that name times, hosts, or other galaxies.
+RECORDS = ("summary.json", "failures.csv", "run.json", ".lock")
+
+
+def tree(folder: Path, *, without: tuple[str, ...] = RECORDS) -> dict[str, str]:
     """Hashes of all files under a folder."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

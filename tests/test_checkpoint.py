@@ -1,6 +1,7 @@
 """Checkpoints and the predictor: round trip, refusals, batches, memory."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from galprote.model import predictor as predictor_module
-from galprote.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint, save_checkpoint
+from galprote.model.checkpoint import (
+    Checkpoint,
+    checkpoint_config,
+    default_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from galprote.model.errors import CheckpointError, PlanError
 from galprote.model.evaluation import evaluate_suites
 from galprote.model.grids import KEPT
@@ -65,6 +72,29 @@ def rewrite(source: Path, target: Path, header: dict[str, object] | None, **tens
     return target
 
 
+@pytest.mark.parametrize("text", ["[]", "5", "[" * 100_000, "{", ""])
+def test_metadata_that_are_no_mapping_are_refused(path: Path, tmp_path: Path, text: str) -> None:
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    bad = tmp_path / "bad.safetensors"
+    save_file(tensors, bad, {"galprote": text})
+    for read in (load_checkpoint, checkpoint_config):
+        with pytest.raises(CheckpointError, match="metadata are"):
+            read(bad)
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "sprung",)
+
+    (tmp_path / "trap.safetensors").write_bytes(pickle.dumps(Trap()))
+    for read in (load_checkpoint, checkpoint_config):
+        with pytest.raises(CheckpointError, match="not a safetensors file"):
+            read(tmp_path / "trap.safetensors")
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_what_is_not_a_checkpoint_is_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")
@@ -85,6 +115,22 @@ def test_what_is_not_a_checkpoint_is_refused(path: Path, tmp_path: Path) -> None
         ({"ages_gyr": [1.0, 2.0]}, {}, "decoder's shapes"),
         ({}, {"decoder.components": torch.ones(3, 7)}, "decoder's shapes"),
         ({}, {"model.grid_head.bias": torch.full((636,), torch.nan)}, "not finite"),
+        ({}, {"decoder.components": torch.full((3, 3952), torch.inf)}, "not finite"),
+        ({}, {"decoder.median_flux": torch.zeros(12, 53)}, "must be positive"),
+        ({}, {"decoder.median_flux": torch.ones(53, 12)}, "decoder's shapes"),
+        (
+            {},
+            {"model.grid_head.bias": torch.ones(636, dtype=torch.int64)},
+            "is int64 .* weights are float16 or float32",
+        ),
+        ({}, {"model.grid_head.bias": torch.ones(636, dtype=torch.float64)}, "is float64"),
+        ({}, {"model.more": torch.ones(3)}, "inconsistent"),
+        ({"model": {"channels": 10**9}}, {}, "sizes up to 1,000,000,000"),
+        ({"model": {"refinement": {"stages": 10**9}}}, {}, "sizes up to 1,000,000,000"),
+        ({"model": [1]}, {}, "inconsistent"),
+        ({"ages_gyr": [2.0, 1.0]}, {}, "ages_gyr = .* ascending"),
+        ({"ages_gyr": [10**400]}, {}, "ages_gyr"),
+        ({"metallicities": "x"}, {}, "metallicities = 'x'"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(

@@ -22,7 +22,7 @@ from astropy.io import fits
 from rich.console import Console
 
 from galprote.workflows.cli import main
-from galprote.workflows.cluster import _dashboard_address
+from galprote.workflows.cluster import dashboard_address
 from galprote.workflows.progress import LiveProgress
 from galprote.workflows.reporting import results_table
 from galprote.workflows.survey import GalaxyResult
@@ -321,7 +321,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cube: Path, checkpoint: Path
                 victim = command.workers()[:1]
                 victim[0].kill()
             for path in folder.glob("out/*"):
-                if path.suffix != ".partial" and path.name not in {".lock", *opened}:
+                if path.suffix != ".partial" and path.name not in {".lock", "run.json", "failures.csv", *opened}:
                     assert complete(path), f"{path}: what is this?"
                     opened[path.name] = None
             if opened and not listening:
@@ -349,7 +349,8 @@ def test_nothing_half_written_has_a_final_name(whole: Whole) -> None:
     assert set(whole.opened) | {"summary.json"} == {
         "N1.zarr", "N1_MAPS.fits", "N1_RESIDUAL.fits", "N1_maps.png", "summary.json",
     }  # fmt: skip
-    assert set(whole.opened) | {"summary.json", ".lock"} == {path.name for path in whole.folder.iterdir()}
+    kept = {"summary.json", "failures.csv", "run.json", ".lock"}
+    assert set(whole.opened) | kept == {path.name for path in whole.folder.iterdir()}
     assert not list(whole.folder.rglob("*.partial"))
 
 
@@ -384,9 +385,9 @@ def test_a_busy_port_is_left_to_others() -> None:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        assert _dashboard_address(f"127.0.0.1:{port}") == "127.0.0.1:0"
-    assert _dashboard_address(f"127.0.0.1:{port}") == f"127.0.0.1:{port}"
-    assert _dashboard_address(None) == "127.0.0.1:0", "Dask would listen on port 8787 otherwise"
+        assert dashboard_address(f"127.0.0.1:{port}") == "127.0.0.1:0"
+    assert dashboard_address(f"127.0.0.1:{port}") == f"127.0.0.1:{port}"
+    assert dashboard_address(None) == "127.0.0.1:0", "Dask would listen on port 8787 otherwise"
 
 
 def test_run_again_with_other_settings(
@@ -443,9 +444,9 @@ def test_interrupted_by_the_keyboard(capsys: Capture, survey: Path, whole: Whole
         assert f"another run is working there (process {command.process.pid} on " in message
         os.killpg(command.process.pid, signal.SIGINT)
         code, output, error = command.finish()
-        assert code == 130, error
-        assert "Interrupted" in error
-        assert "run the same command again" in error
+        assert code == 3, error
+        assert "SIGINT: finishing the chunks under way" in output
+        assert f"stopped (SIGINT). To go on:\n  galprote-pipeline run {survey}" in error
         assert "Traceback" not in output + error
         assert not command.survivors()
     progress = surveys.Recorder()

@@ -27,6 +27,7 @@ CONDA_NAMES = {
     "dask": ["dask", "distributed"],  # dask[distributed]
     "matplotlib": ["matplotlib-base"],  # without Qt
     "build": ["python-build"],
+    "playwright": ["playwright-python"],
 }
 
 # Runs in an interpreter without site (-S): path files are not read, so the editable install is out of reach,

@@ -52,6 +52,58 @@ def test_a_file_that_ends_in_a_header_is_refused(muse: Path) -> None:
         opened(muse)
 
 
+@pytest.mark.parametrize("place", ["DATA", "STAT"])
+@pytest.mark.parametrize("change", ["lost", "added"])
+def test_bytes_that_were_lost_or_added_are_noticed(muse: Path, place: str, change: str) -> None:
+    hdu = next(hdu for hdu in read_hdus(muse) if hdu.name == place)
+    raw, where = muse.read_bytes(), hdu.data_offset + 1001
+    muse.write_bytes(raw[:where] + (raw[where + 4 :] if change == "lost" else b"abcd" + raw[where:]))
+    with pytest.raises(CubeError, match=f"{muse}: .*(no HDU|bytes were lost or added)"):
+        opened(muse)
+
+
+def header_with(path: Path, keyword: str, *cards: str) -> Path:
+    """Replace the cards of a keyword in the first extension."""
+    start, length = 2880, 2880
+    raw = path.read_bytes()
+    lines = [raw[i : i + 80] for i in range(start, start + length, 80)]
+    kept = [line for line in lines if line[:8].strip() != keyword.encode() and line.strip()]
+    kept[-1:-1] = [card.ljust(80).encode("latin-1") for card in cards]
+    path.write_bytes(raw[:start] + b"".join(kept).ljust(length) + raw[start + length :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("keyword", "cards", "message"),
+    [
+        ("CRVAL3", (), "CRVAL3 is missing"),
+        ("CRPIX3", (), "CRPIX3 is missing"),
+        ("CRVAL3", ("CRVAL3  = 5000.0", "CRVAL3  = 5001.0"), "CRVAL3 is there twice, as 5000.0 and 5001.0"),
+        ("CRVAL3", ("CRVAL3  = 50,0",), "CRVAL3 cannot be read"),
+        ("CRVAL3", ("CRVAL3  = 'text'",), "CRVAL3 is 'text', no finite number"),
+        ("CD3_3", ("CD3_3   = 25.0",), "a channel is 25 A wide"),
+        ("BUNIT", ("BUNIT   = 'unclosed",), "BUNIT cannot be read"),
+        ("BSCALE", ("BSCALE  = 0.0",), "BSCALE = 0 makes all values the same"),
+        ("CD1_1", (), "celestial WCS makes spaxels of"),
+        ("CTYPE1", ("CTYPE1  = 'RA---XXX'",), "celestial WCS cannot be used"),
+        ("PCOUNT", ("PCOUNT  = 5",), "GCOUNT and PCOUNT of an image"),
+    ],
+)
+def test_a_header_that_is_damaged_where_it_matters_is_refused(
+    muse: Path, keyword: str, cards: tuple[str, ...], message: str
+) -> None:
+    window = (5050.0, 5900.0) if keyword == "CD3_3" else cubes.WINDOW
+    with pytest.raises(CubeError, match=message) as caught:
+        opened(header_with(muse, keyword, *cards), rest_window=window)
+    assert str(muse) in str(caught.value)
+
+
+@pytest.mark.parametrize("card", ["OBJECT  = 'unclosed", "ESO XY  = \xff\xfe", "COMMENT \xe9\xe9", "DATE-OBS= 5 5 5"])
+def test_a_header_that_is_damaged_where_it_does_not_matter_is_read(muse: Path, card: str) -> None:
+    wanted = bits(opened(muse).flux)
+    assert bits(opened(header_with(muse, card[:8].strip(), card)).flux) == wanted
+
+
 def test_missing_padding_is_no_truncation(muse: Path) -> None:
     last = read_hdus(muse)[-1]
     os.truncate(muse, last.data_offset + last.data_bytes)

@@ -276,9 +276,9 @@ def test_files_of_others_are_not_replaced(copy: Path, name: str) -> None:
 def test_the_chunks_of_an_unfinished_run_are_kept(base: Path, copy: Path) -> None:
     """A change of the memory or of the rows in a chunk is no change of the products."""
     shutil.rmtree(copy.parent / "out")
-    with mock.patch("galprote.workflows.galaxy.publish_products", side_effect=OSError("disk full")):
+    with mock.patch("galprote.workflows.publish._make_products", side_effect=OSError("torn")):
         (result,) = surveys.run_here(copy)
-    assert (result.outcome, result.error) == ("failed", "OSError: disk full")
+    assert (result.outcome, result.error) == ("failed", "OSError: torn")
     survey = yaml.safe_load(copy.read_text())
     copy.write_text(yaml.safe_dump(survey | {"chunks": {"rows": 5, "memory": "3GiB"}}))
     progress = surveys.Recorder()
@@ -360,7 +360,7 @@ def test_the_unpacked_cube_of_a_failed_galaxy_is_kept(base: Path, tmp_path: Path
     packed = tmp_path / "cube.fits.gz"
     packed.write_bytes(gzip.compress((base / "cube.fits").read_bytes(), 1))
     survey = surveys.write_survey(tmp_path, [{"name": "N1", "cube": "cube.fits.gz"}], checkpoint)
-    with mock.patch("galprote.workflows.galaxy.publish_products", side_effect=OSError("disk full")):
+    with mock.patch("galprote.workflows.publish._make_products", side_effect=OSError("torn")):
         surveys.run_here(survey)
     assert len(list((tmp_path / "out" / ".scratch" / "N1").iterdir())) == 1
     surveys.run_here(survey)

@@ -19,6 +19,8 @@ from galprote.pipeline.block import BlockProducts
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import MAPS
 from galprote.pipeline.store import CubeArray, GalaxyStore
+from galprote.workflows.galaxy import GalaxyWork
+from galprote.workflows.publish import publish_products
 from tests import surveys
 
 PLAN = ChunkPlan(channels=50, ny=7, nx=5, rows=3, workers=1, chunk_bytes=0, peak_bytes=0)
@@ -168,7 +170,7 @@ def killed_at(step: int) -> Iterator[list[str]]:
     original_rmtree = shutil.rmtree
     with (
         mock.patch.multiple(Path, **{name: stopping(name) for name in originals}),
-        mock.patch("galprote.pipeline.store.shutil.rmtree", rmtree),
+        mock.patch("shutil.rmtree", rmtree),
     ):
         yield steps
 
@@ -209,21 +211,36 @@ def fingerprints(folder: Path) -> set[str]:
 NEVER = 10_000
 
 
+class Inline:
+    """An executor that does things at once, in this thread."""
+
+    def __init__(self, *_: Any, **more: Any) -> None:
+        pass
+
+    def submit(self, function: Any, *arguments: Any) -> Any:
+        return mock.Mock(result=mock.Mock(return_value=function(*arguments)))
+
+    def shutdown(self, **_: Any) -> None:
+        pass
+
+
 def run_until_killed(survey: Path, step: int, **more: Any) -> str:
     """Run in one thread, without Dask's workers: a kill must reach the test. Gives the outcome, or "killed"."""
 
-    def run(client: Any, tasks: Any, on_chunk: Any) -> None:
-        for _, task in tasks:
-            on_chunk(task.compute(scheduler="synchronous"))
+    def run(_: Any, galaxies: Iterator[GalaxyWork]) -> None:
+        for work in galaxies:
+            for index in work.chunks:
+                work.done(work.graph.task(index).compute(scheduler="synchronous"))
+            job = work.job
+            work.finished(publish_products(job.store, job.plan, work.opened.layout, job.galaxy.products, job.cube_path))
 
     client = mock.MagicMock(dashboard_link="")
-    client.submit.side_effect = lambda function, *arguments, pure, key: mock.Mock(
-        result=mock.Mock(return_value=function(*arguments))
-    )
+    client.scheduler_info.return_value = {"workers": {}}
     try:
         with (
-            mock.patch("galprote.workflows.galaxy._run_bounded", run),
-            mock.patch("galprote.workflows.survey.has_gpu_workers", return_value=False),
+            mock.patch("galprote.workflows.survey.Dispatcher.run", run),
+            mock.patch("galprote.workflows.survey.check_workers"),
+            mock.patch("galprote.workflows.survey.ThreadPoolExecutor", Inline),
             killed_at(step),
         ):
             (result,) = surveys.run_here(survey, cluster=lambda **_: nullcontext(client), **more)

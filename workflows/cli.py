@@ -1,15 +1,16 @@
 """`galprote-pipeline`: from the command line to an exit code.
 
-Exit codes: 0 all done; 1 some galaxies failed, the others are finished; 2 wrong configuration or usage; 70 a bug; 130
-interrupted.
+Exit codes: 0 all done; 1 some galaxies failed or lack chunks, the others are finished; 2 wrong configuration or usage;
+3 stopped before the end, the same command goes on; 70 a bug.
 """
 
 import json
+import shlex
 import sys
 import traceback
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.table import Table
@@ -17,6 +18,10 @@ from rich.table import Table
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.workflows import model_commands
 from galprote.workflows.terminal import Debug, console, errors, say
+
+if TYPE_CHECKING:
+    from galprote.pipeline.config import SurveyConfig
+    from galprote.workflows.logbook import GalaxyResult
 
 app = typer.Typer(
     name="galprote-pipeline",
@@ -49,33 +54,68 @@ def _options(
 def run(
     survey: Survey,
     overwrite: Annotated[bool, typer.Option(help="Replace products that were made with other settings.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|local-cuda|tcp://...|FILE.yaml",
+            help="Where to work instead of what the survey says: a back-end, a scheduler, or a file with the section.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Map every galaxy of a survey.
 
     What is finished is never computed twice: run the same command again after an interruption.
     """
-    from galprote.pipeline.config import read_survey
+    from galprote.pipeline.config import choose_cluster, read_survey
     from galprote.workflows.progress import make_progress
-    from galprote.workflows.reporting import results_table, truth_tables
+    from galprote.workflows.stop import StoppedError
     from galprote.workflows.survey import run_survey
 
     config = read_survey(survey)
+    if cluster is not None:
+        config = config.model_copy(update={"cluster": choose_cluster(cluster)})
+    words = ["galprote-pipeline", "run", str(survey.resolve()), *(["--cluster", cluster] if cluster else [])]
+    command = shlex.join(words)
     try:
         with make_progress(console) as progress:
-            results = run_survey(config, progress, overwrite=overwrite)
-    except KeyboardInterrupt:
-        errors.print("Interrupted. What is finished is kept: run the same command again to go on.")
-        raise typer.Exit(130) from None
+            results = run_survey(config, progress, overwrite=overwrite, command=command)
+    except StoppedError as stopped:
+        _show_results(config, stopped.results, debug=debug)
+        errors.print(f"{stopped}. To go on:\n  {command}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(3) from None
+    _show_results(config, results, debug=debug)
+    say(f"Products: {config.output}")
+    raise typer.Exit(1 if any(result.outcome in ("failed", "incomplete") for result in results) else 0)
+
+
+def _show_results(config: "SurveyConfig", results: list["GalaxyResult"], *, debug: bool) -> None:
+    from galprote.workflows.reporting import results_table, truth_tables
+
     for table in truth_tables(config, results):
         console.print(table)
     console.print(results_table(results))
-    failed = [result for result in results if result.outcome == "failed"]
     if debug:
-        for result in failed:
-            errors.print(f"{result.name}:\n{result.details}", markup=False, highlight=False, soft_wrap=True)
-    say(f"Products: {config.output}")
-    raise typer.Exit(1 if failed else 0)
+        for result in results:
+            if result.details:
+                errors.print(f"{result.name}:\n{result.details}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def status(
+    output: Annotated[Path, typer.Argument(metavar="OUTDIR", help="The output folder of a survey.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show how far a survey is, from any shell, also while it runs elsewhere."""
+    from galprote.workflows.status import read_status, status_tables
+
+    found = read_status(output)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        for part in status_tables(found):
+            console.print(part, soft_wrap=True)
 
 
 @app.command()

@@ -1,86 +1,182 @@
-"""LocalCluster section + plan -> a Dask client whose workers are processes on this machine."""
+"""The section `cluster` + plan -> a Dask client with workers: on this machine, on SLURM, or of somebody's cluster."""
 
 import logging
-import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from dask import config as dask_config
-from distributed import Client
-from distributed import LocalCluster as DaskCluster
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
-from galprote.pipeline.config import LocalCluster
+from galprote.model.errors import ConfigError
+from galprote.pipeline.cluster_config import (
+    AnyCluster,
+    ExistingCluster,
+    LocalCluster,
+    LocalCudaCluster,
+)
+from galprote.workflows.capacity import visible_gpus
+from galprote.workflows.slurm_cluster import start_slurm
+
+#: Threads of a worker with a GPU: while one predicts, the others read and write.
+GPU_THREADS = 3
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+class Keeper(Protocol):
+    """Whoever replaces lost workers."""
+
+    def check(self) -> str:
+        """Replace what was lost; say in words what is waited for, or nothing."""
 
 
-def most_workers(config: LocalCluster, device: str) -> int:
-    """Worker processes to aim for: as configured, else one a core, or one in all that owns the GPU."""
-    return config.workers or (1 if device == "cuda" else available_cores())
+class Nobody:
+    """Dask's nannies replace lost processes by themselves."""
+
+    def check(self) -> str:
+        """Nothing to say."""
+        return ""
 
 
 @contextmanager
-def start_cluster(config: LocalCluster, *, workers: int, worker_bytes: int, device: str) -> Iterator[Client]:
-    """Start worker processes, and stop them at the end.
+def start_cluster(
+    config: AnyCluster, *, workers: int, worker_bytes: int, device: str, output: Path, say: Callable[[str], None]
+) -> Iterator[tuple[Client, Keeper]]:
+    """Start workers, or find them, and stop at the end those that were started.
 
     Parameters
     ----------
-    config : LocalCluster
+    config : AnyCluster
     workers : int
+        Worker processes that the plan allows on this machine.
     worker_bytes : int
-        Memory of one worker according to the plan. A worker at twice that is restarted before the machine swaps.
+        Memory of one worker according to the plan. On this machine a worker at twice that is restarted before the
+        machine swaps.
     device : {"cpu", "cuda"}
-        A worker with a GPU carries the resource `GPU` and has threads to read and write while the GPU works.
+        A worker with a GPU carries the resource `GPU`.
+    output : Path
+        The survey's output folder, where SLURM's jobs keep their logs.
+    say : callable
+        Told what is waited for.
+
+    Raises
+    ------
+    ConfigError
+        If there are no workers to be had.
     """
-    on_gpu = device == "cuda"
+    local = isinstance(config, LocalCluster | LocalCudaCluster)
     settings = {
-        "distributed.scheduler.allowed-failures": 3,
+        # The first death of a worker comes back as a failure of its chunks: the run counts them itself.
+        "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "60s",
-        "distributed.scheduler.no-workers-timeout": "120s",
+        "distributed.scheduler.no-workers-timeout": "60s" if local else None,
         "distributed.admin.large-graph-warning-threshold": "64MB",
     }
     with ExitStack() as stack:
         stack.enter_context(dask_config.set(settings))
-        with _interrupts_held():
-            cluster = stack.enter_context(
-                DaskCluster(
-                    n_workers=workers,
-                    threads_per_worker=3 if on_gpu else 1,
-                    processes=True,
-                    host="127.0.0.1",
-                    memory_limit=2 * worker_bytes,
-                    resources={"GPU": 1} if on_gpu else None,
-                    dashboard_address=_dashboard_address(config.dashboard),
-                    scheduler_kwargs={"dashboard": config.dashboard is not None},
-                    silence_logs=logging.CRITICAL,  # what matters comes back as the failure of a galaxy
-                )
-            )
-        yield stack.enter_context(Client(cluster))
+        if isinstance(config, ExistingCluster):
+            yield stack.enter_context(_existing(config)), Nobody()
+        elif isinstance(config, LocalCluster | LocalCudaCluster):
+            cluster = stack.enter_context(_local(config, workers, 2 * worker_bytes, device))
+            yield stack.enter_context(Client(cluster)), Nobody()
+        else:
+            address = dashboard_address(config.dashboard)
+            cluster, keeper = stack.enter_context(start_slurm(config, output, address, say))
+            yield stack.enter_context(Client(cluster)), keeper
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the end; processes that are started meanwhile, and later by Dask, never get it.
+def _local(
+    config: LocalCluster | LocalCudaCluster, workers: int, memory_limit: int, device: str
+) -> Iterator[SpecCluster]:
+    """Worker processes on this machine, each with a nanny that restarts it."""
+    security = Security.temporary() if config.tls else Security()
+    protocol = "tls://" if config.tls else "tcp://"
+    common = {"memory_limit": memory_limit, "security": security, "protocol": protocol, "host": "127.0.0.1"}
+    common |= {"dashboard": False, "silence_logs": logging.CRITICAL}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {
+            "host": "127.0.0.1",
+            "port": 0,
+            "protocol": protocol,
+            "security": security,
+            "dashboard": config.dashboard is not None,
+            "dashboard_address": dashboard_address(config.dashboard),
+        },
+    }
+    gpus = visible_gpus() if device == "cuda" or isinstance(config, LocalCudaCluster) else []
+    spec: dict[str, Any] = {}
+    for index in range(workers):
+        options = common | {"nthreads": 1}
+        if index < _gpu_workers(config, workers, gpus):
+            pinned = {"CUDA_VISIBLE_DEVICES": gpus[index]}
+            options |= {"nthreads": GPU_THREADS, "resources": {"GPU": 1}, "env": pinned}
+        elif gpus:
+            options |= {"env": {"CUDA_VISIBLE_DEVICES": ""}}
+        spec[f"worker-{index}"] = {"cls": Nanny, "options": options}
+    with (
+        _signals_held(),
+        SpecCluster(
+            workers=spec,
+            scheduler=scheduler,
+            security=security,
+            name="galprote",
+            silence_logs=logging.CRITICAL,  # what matters comes back as the failure of a chunk
+        ) as cluster,
+    ):
+        yield cluster
 
-    A terminal sends it to all processes. The workers are to be stopped by this one, without tracebacks of their own.
-    They inherit the mask of the thread that starts them, which inherits it from the one that makes the cluster.
+
+def _gpu_workers(config: LocalCluster | LocalCudaCluster, workers: int, gpus: list[str]) -> int:
+    if isinstance(config, LocalCudaCluster):
+        return min(workers, config.gpus or len(gpus))
+    return min(workers, len(gpus))
+
+
+@contextmanager
+def _existing(config: ExistingCluster) -> Iterator[Client]:
+    where = config.address or str(config.scheduler_file)
+    if config.scheduler_file is not None and not config.scheduler_file.is_file():
+        raise ConfigError(f"cluster.scheduler_file: no such file: {config.scheduler_file}")
+    security = None
+    if config.tls_ca is not None:
+        security = Security(
+            tls_ca_file=str(config.tls_ca),
+            tls_client_cert=str(config.tls_cert),
+            tls_client_key=str(config.tls_key),
+            require_encryption=True,
+        )
+    place = {"scheduler_file": where} if config.scheduler_file else {"address": where}
+    try:
+        client = Client(**place, security=security, timeout=config.patience, name="galprote")
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"cluster: no scheduler answers at {where}: {error}") from error
+    with client:
+        yield client
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep from processes that are started meanwhile, and later by Dask, what asks this one to stop.
+
+    A terminal sends Ctrl-C to all processes, and SLURM its warnings. The workers are to finish what is under way, and
+    be stopped by this process. They inherit the mask of the thread that starts them, which inherits it from the one
+    that makes the cluster.
     """
     resource_tracker.ensure_running()  # it clears the mask of the thread that happens to need it first
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _dashboard_address(wanted: str | None) -> str:
+def dashboard_address(wanted: str | None) -> str:
     """The wanted address if its port is free, else any free port of the same host.
 
     Without a dashboard Dask's scheduler still listens for HTTP, on port 8787 if not told otherwise.
@@ -95,9 +191,3 @@ def _dashboard_address(wanted: str | None) -> str:
         except OSError:
             return f"{host}:0"
     return wanted
-
-
-def has_gpu_workers(client: Client) -> bool:
-    """Whether any worker carries the resource `GPU`."""
-    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    return any("GPU" in worker.get("resources", {}) for worker in workers.values())

@@ -1,26 +1,26 @@
 """One galaxy's journey: opened, checked, cut into chunks, computed, written, published."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
-from dask.delayed import Delayed
-from distributed import Client, Future, as_completed
+from distributed import Client, Future
 from numpy.typing import NDArray
 
 from galprote.model.decoder import Decoder
-from galprote.model.errors import ConfigError
+from galprote.model.errors import ConfigError, GalproteError
 from galprote.pipeline.block import BlockSettings
 from galprote.pipeline.config import GalaxyConfig
-from galprote.pipeline.graph import ChunkSummary, ModelReference, chunk_tasks
+from galprote.pipeline.graph import ChunkGraph, ChunkSummary, ModelReference
 from galprote.pipeline.layout import StoreLayout, all_product_files, store_layout
 from galprote.pipeline.line_filter import template_allowance
 from galprote.pipeline.masks import read_spatial_mask
 from galprote.pipeline.photometry import Photometry, cube_photometry
-from galprote.pipeline.plan import CHUNKS_PER_WORKER, ChunkPlan
+from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.preprocess import PreprocessSettings
 from galprote.pipeline.provenance import differences, provenance
 from galprote.pipeline.readers import open_cube
@@ -28,6 +28,8 @@ from galprote.pipeline.readers.noise import METHOD
 from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.readers.unpack import is_gzip
 from galprote.pipeline.store import GalaxyStore
+from galprote.workflows.dispatch import HOPELESS, PUBLISH
+from galprote.workflows.failures import ChunkFailure, describe
 from galprote.workflows.publish import publish_products
 
 
@@ -60,12 +62,14 @@ class OpenedGalaxy:
     excluded : (y, x) bool or None
     settings : BlockSettings
     layout : StoreLayout
+    model : ModelReference
     """
 
     cube: xr.Dataset
     excluded: NDArray[np.bool_] | None
     settings: BlockSettings
     layout: StoreLayout
+    model: ModelReference
 
 
 def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference, templates: Decoder) -> BlockSettings:
@@ -172,7 +176,7 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
         1 / templates.median_flux.double().numpy(),
         photometry(galaxy, cube).note,
     )
-    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout)
+    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout, model)
 
 
 def assumptions(cube: xr.Dataset, settings: BlockSettings, model: ModelReference) -> list[str]:
@@ -199,7 +203,11 @@ def _earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool
     """Whether the products are there already, and if not, the rows a chunk of the unfinished run to go on with."""
     done = store.finished_provenance()
     if done is not None and done.get("fingerprint") == record["fingerprint"]:
-        return True, None
+        if not store.finished_gaps():
+            return True, None
+        manifest = store.manifest()
+        kept = manifest is not None and manifest["provenance"].get("fingerprint") == record["fingerprint"]
+        return False, int(manifest["rows"]) if manifest is not None and kept else None
     if done is not None and not overwrite:
         raise ConfigError(_in_the_way(store.final, done, record))
     manifest = store.manifest()
@@ -221,76 +229,135 @@ def _in_the_way(path: Path, old: dict[str, Any], new: dict[str, Any]) -> str:
     return f"{path} exists, {why}; choose another output folder, or add --overwrite"
 
 
-def compute_galaxy(
-    job: GalaxyJob,
-    opened: OpenedGalaxy,
-    client: Client,
-    model: ModelReference,
-    *,
-    gpu: bool,
-    on_start: Callable[[int, int], None],
-    on_chunk: Callable[[ChunkSummary], None],
-) -> int:
-    """Compute what is missing of a galaxy, and publish its products.
+@dataclass
+class GalaxyWork:
+    """A galaxy on its way: what the dispatcher does with its chunks, and what it is told of them.
 
-    Parameters
+    Attributes
     ----------
     job : GalaxyJob
     opened : OpenedGalaxy
-    client : distributed.Client
-    model : ModelReference
-    gpu : bool
-        Whether there are workers with the resource GPU, which then make the predictions.
-    on_start : callable
-        Told the number of spaxels, and how many were finished by an earlier run.
-    on_chunk : callable
-        Told every finished chunk.
-
-    Returns
-    -------
-    int
-        Number of fitted spaxels.
+    graph : ChunkGraph
+    listener : Listener
+        Told of everything.
+    chunks : deque of int
+        Chunks that nobody has begun.
+    finished_chunks : set of int
+        Those that are done, by an earlier run, too.
+    failures : list of ChunkFailure
     """
-    plan, store = job.plan, job.store
+
+    job: GalaxyJob
+    opened: OpenedGalaxy
+    graph: ChunkGraph
+    listener: "Listener"
+    chunks: deque[int]
+    finished_chunks: set[int]
+    failures: list[ChunkFailure] = field(default_factory=list)
+    closed: bool = False
+
+    @property
+    def name(self) -> str:
+        """The galaxy's name."""
+        return self.job.galaxy.name
+
+    def submit(self, client: Client, index: int, attempt: int, where: list[str] | None) -> Future[Any]:
+        """Start a chunk, or the galaxy's last step."""
+        place = {"workers": where, "allow_other_workers": True} if where else {}
+        if index != PUBLISH:
+            chunk: Future[Any] = client.compute(self.graph.task(index, attempt), **place)
+            return chunk
+        missing = frozenset(failure.chunk for failure in self.failures)
+        job, layout = self.job, self.opened.layout
+        arguments = (job.store, job.plan, layout, job.galaxy.products, job.cube_path, missing)
+        return client.submit(publish_products, *arguments, pure=False, key=f"publish-{self.name}-{attempt}", **place)
+
+    def done(self, summary: ChunkSummary) -> None:
+        """A chunk is finished."""
+        self.finished_chunks.add(summary.index)
+        self.listener.chunk(self.name, summary)
+
+    def give_up_chunk(self, index: int, error: BaseException, attempts: int) -> None:
+        """A chunk failed for good."""
+        rows = self.job.plan.chunks[index]
+        failure = ChunkFailure(self.name, index, rows.start, rows.stop - 1, attempts, describe(error))
+        self.failures.append(failure)
+        self.job.store.record_failures([asdict(item) for item in self.failures])
+        self.listener.chunk_failed(failure)
+
+    def hopeless(self) -> BaseException | None:
+        """The error of chunks that failed one after the other, if none succeeded."""
+        if self.finished_chunks or not self.failures:
+            return None
+        if len(self.failures) < min(HOPELESS, len(self.job.plan.chunks)):
+            return None
+        first = self.failures[0]
+        return GalproteError(
+            f"{len(self.failures)} of {len(self.job.plan.chunks)} chunks failed, and none succeeded: {first.error}"
+        )
+
+    def may_publish(self) -> bool:
+        """Whether every chunk is done or given up; says so once."""
+        if self.closed or len(self.finished_chunks) + len(self.failures) < len(self.job.plan.chunks):
+            return False
+        self.closed = True
+        return True
+
+    def publishing(self) -> None:
+        """The last step begins."""
+        self.listener.publishing(self.name)
+
+    def finished(self, fitted: int) -> None:
+        """The last step is done."""
+        self.job.store.remove_scratch()
+        self.listener.finished(self.name, fitted, self.failures)
+
+    def failed(self, error: BaseException) -> None:
+        """The galaxy failed; what is done of it is kept."""
+        self.listener.failed(self.name, error, self.failures)
+
+
+def begin_galaxy(
+    job: GalaxyJob, model: ModelReference, templates: Decoder, listener: "Listener", *, gpu: bool
+) -> GalaxyWork:
+    """Open a galaxy, and find out what is left to do of it.
+
+    Raises
+    ------
+    CubeError
+        If the cube cannot be used.
+    OSError
+        If there is no room for its products.
+    """
+    plan, store, opened = job.plan, job.store, open_galaxy(job, model, templates)
     manifest = store.manifest()
-    begun = manifest is not None and store.store.is_dir()  # else killed before the store was there
-    if manifest is None or not begun or manifest["provenance"]["fingerprint"] != opened.layout.fingerprint:
+    same = manifest is not None and manifest["provenance"].get("fingerprint") == opened.layout.fingerprint
+    if same and not store.store.is_dir() and store.finished_gaps():
+        store.reopen()
+    if not same or not store.store.is_dir():  # the latter: killed before the store was there
         store.begin(opened.layout.provenance, plan.rows)
         store.create(opened.layout.cubes, plan, opened.layout.attributes)
-    done = frozenset(store.finished_chunks(plan))
-    finished_rows = sum(rows.stop - rows.start for index, rows in enumerate(plan.chunks) if index in done)
-    on_start(plan.ny * plan.nx, finished_rows * plan.nx)
-    tasks = chunk_tasks(opened.cube, plan, opened.excluded, opened.settings, model, store, skip=done, gpu=gpu)
-    _run_bounded(client, tasks, on_chunk)
-    fitted: int = client.submit(
-        publish_products, store, plan, opened.layout, job.galaxy.products, pure=False, key=f"publish-{store.name}"
-    ).result()
-    store.remove_scratch()
-    return fitted
+    store.record_failures([])
+    done = store.finished_chunks(plan)
+    graph = ChunkGraph(opened.cube, plan, opened.excluded, opened.settings, model, store, gpu=gpu)
+    chunks = deque(index for index in range(len(plan.chunks)) if index not in done)
+    return GalaxyWork(job, opened, graph, listener, chunks, done)
 
 
-def _run_bounded(
-    client: Client, tasks: Iterator[tuple[int, Delayed]], on_chunk: Callable[[ChunkSummary], None]
-) -> None:
-    """Keep a bounded number of chunks under way, so that memory does not grow with the cube."""
-    window = CHUNKS_PER_WORKER * len(client.scheduler_info(n_workers=-1)["workers"])
-    running = as_completed([], with_results=True)
-    under_way: set[Future[ChunkSummary]] = set()
+class Listener(Protocol):
+    """Who is told what happens to galaxies."""
 
-    def collect() -> None:
-        future, summary = next(running)
-        under_way.discard(future)
-        on_chunk(summary)
+    def chunk(self, name: str, summary: ChunkSummary) -> None:
+        """A chunk is done."""
 
-    try:
-        for _, task in tasks:
-            future = client.compute(task)
-            under_way.add(future)
-            running.add(future)
-            if len(under_way) >= window:
-                collect()
-        while under_way:
-            collect()
-    except BaseException:
-        client.cancel(list(under_way))
-        raise
+    def chunk_failed(self, failure: ChunkFailure) -> None:
+        """A chunk was given up."""
+
+    def publishing(self, name: str) -> None:
+        """The maps are being put together."""
+
+    def finished(self, name: str, fitted: int, failures: list[ChunkFailure]) -> None:
+        """The products have their names."""
+
+    def failed(self, name: str, error: BaseException, failures: list[ChunkFailure]) -> None:
+        """A galaxy failed."""

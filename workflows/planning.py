@@ -1,20 +1,20 @@
 """What a run would do, from headers alone: galaxies, shapes, chunks, memory and products. Nothing is computed."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from galprote.model.checkpoint import checkpoint_config, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import covered
-from galprote.model.predictor import resolve_device
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.layout import product_files
-from galprote.pipeline.plan import GPU_WORKER_BYTES, WORKER_BYTES, ChunkPlan, plan_chunks
+from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES, ChunkPlan, plan_chunks
 from galprote.pipeline.provenance import mask_file
 from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.store import GalaxyStore
-from galprote.workflows.cluster import most_workers
+from galprote.workflows.capacity import Capacity, capacity
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
         else:
             cube = find_cube(galaxy) if galaxy.cube else Path(source)
             shape, channels = cube_shape(cube, galaxy.redshift, window)
-        device = "cpu" if survey.model.device == "cpu" else resolve_device("auto")
-        plan = galaxy_plan(survey, device, galaxy, shape, None)
+        plan = galaxy_plan(survey, capacity(survey), galaxy, shape, None)
     except GalproteError as error:
         return PlannedGalaxy(galaxy.name, source, None, 0, state, products, str(error))
     return PlannedGalaxy(galaxy.name, source, plan, channels, state, products)
@@ -92,26 +91,35 @@ def missing_inputs(survey: SurveyConfig) -> list[str]:
 
 
 def galaxy_plan(
-    survey: SurveyConfig, device: str, galaxy: GalaxyConfig, shape: tuple[int, int, int], rows: int | None
+    survey: SurveyConfig, available: Capacity, galaxy: GalaxyConfig, shape: tuple[int, int, int], rows: int | None
 ) -> ChunkPlan:
-    """Plan one galaxy within the survey's memory.
+    """Plan one galaxy within the survey's memory, or within that of each worker of a cluster.
 
     Parameters
     ----------
     survey : SurveyConfig
-    device : {"cpu", "cuda"}
+    available : Capacity
     galaxy : GalaxyConfig
     shape : (int, int, int)
         Channels to read, ny, nx.
     rows : int or None
         Rows in a chunk of the unfinished run to go on with.
     """
-    return plan_chunks(
+    make = partial(
+        plan_chunks,
         shape,
-        budget_bytes=int(survey.chunks.memory),
-        workers=most_workers(survey.cluster, device),
         rows=rows or survey.chunks.rows,
         continuum=galaxy.products.continuum_subtracted,
-        worker_bytes=GPU_WORKER_BYTES if device == "cuda" else WORKER_BYTES,
+        worker_bytes=available.idle_bytes,
+        under_way=CHUNKS_PER_GPU if available.device == "cuda" else CHUNKS_PER_WORKER,
         where=galaxy.name,
     )
+    if available.budget_bytes is not None:
+        return make(budget_bytes=available.budget_bytes, workers=available.workers)
+    assert available.worker_bytes is not None
+    one = make(budget_bytes=DRIVER_BYTES + available.worker_bytes, workers=1, key="the memory of a worker")
+    if rows is None and survey.chunks.rows is None:  # the image shared out evenly among all workers
+        fewer = max(1, min(one.rows, shape[1] // (4 * available.workers)))
+        one = replace(one, rows=fewer, chunk_bytes=one.chunk_bytes // one.rows * fewer)
+    workers = max(1, min(available.workers, len(one.chunks)))
+    return replace(one, workers=workers, peak_bytes=DRIVER_BYTES + workers * available.worker_bytes)

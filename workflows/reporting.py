@@ -9,12 +9,15 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from galprote.model.errors import GalproteError
 from galprote.model.statistics import SuiteResult
 from galprote.pipeline.config import SurveyConfig
 from galprote.pipeline.mock import truth_path
 from galprote.pipeline.truth import compare_with_truth
+from galprote.workflows.capacity import capacity
+from galprote.workflows.failures import ChunkFailure
+from galprote.workflows.logbook import GalaxyResult
 from galprote.workflows.planning import PlannedGalaxy, mock_cube_path
-from galprote.workflows.survey import GalaxyResult
 from galprote.workflows.trust_tables import anomalies_table, coverage_table
 
 GIB = 2**30
@@ -35,11 +38,15 @@ def results_table(results: list[GalaxyResult]) -> Table:
             result.name,
             result.outcome,
             str(result.spaxels or "-"),
-            str(result.fitted) if result.outcome == "done" else "-",
-            f"{result.seconds:.1f} s" if result.outcome == "done" else "-",
-            escape(result.error),
+            "-" if result.fitted is None else str(result.fitted),
+            "-" if result.seconds is None else f"{result.seconds:.1f} s",
+            escape(result.error or "; ".join(_failure_words(failure) for failure in result.failures[:3])),
         )
     return table
+
+
+def _failure_words(failure: ChunkFailure) -> str:
+    return f"rows {failure.first_row}-{failure.last_row}: {failure.error}"
 
 
 def truth_tables(survey: SurveyConfig, results: list[GalaxyResult]) -> list[Table]:
@@ -95,15 +102,30 @@ def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table |
     for kind in kinds:
         names = [item.name for item in plans if item.products == tuple(item.name + ending for ending in kind)]
         parts.append(f"Products of {', '.join(names)}: {', '.join('NAME' + ending for ending in kind)}")
-    parts.append(f"Memory budget: {int(survey.chunks.memory) / GIB:.1f} GiB for all processes together")
-    return parts
+    return [*parts, _memory_words(survey)]
+
+
+def _memory_words(survey: SurveyConfig) -> str:
+    """What bounds the memory."""
+    try:
+        available = capacity(survey)
+    except GalproteError as error:
+        return str(error)
+    if available.budget_bytes is not None:
+        return f"Memory budget: {available.budget_bytes / GIB:.1f} GiB for all processes together"
+    assert available.worker_bytes is not None
+    return f"Memory budget: {available.worker_bytes / GIB:.1f} GiB for each of {available.workers} worker(s)"
 
 
 def plan_dict(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> dict[str, Any]:
     """The same as plain data."""
+    try:
+        budget = capacity(survey).budget_bytes
+    except GalproteError:
+        budget = None
     return {
         "output": str(survey.output),
-        "memory_bytes": int(survey.chunks.memory),
+        "memory_bytes": budget,
         "galaxies": [asdict(item) for item in plans],
     }
 

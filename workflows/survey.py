@@ -1,62 +1,37 @@
-"""The survey loop: check everything, then one galaxy after the other; a failure of one does not stop the others."""
+"""The survey loop: check everything, then bring all galaxies through the workers; no failure stops the others."""
 
-import fcntl
-import json
-import os
-import socket
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-from distributed import Client
+from distributed import Client, performance_report
 
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import Decoder
-from galprote.model.errors import ConfigError, GalproteError
-from galprote.model.predictor import resolve_device
+from galprote.model.errors import ConfigError
+from galprote.pipeline.cluster_config import ExistingCluster
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
-from galprote.pipeline.graph import ChunkSummary, ModelReference
+from galprote.pipeline.graph import ModelReference
+from galprote.pipeline.ledger import write_text
 from galprote.pipeline.mock import make_mock, truth_path
-from galprote.pipeline.plan import CHUNKS_PER_WORKER, GPU_WORKER_BYTES, WORKER_BYTES
+from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER
 from galprote.pipeline.provenance import NUMERIC_VERSION
-from galprote.pipeline.store import GalaxyStore, write_text
-from galprote.workflows.cluster import has_gpu_workers, start_cluster
-from galprote.workflows.galaxy import GalaxyJob, assumptions, check_galaxy, compute_galaxy, open_galaxy
+from galprote.pipeline.store import GalaxyStore
+from galprote.workflows.capacity import capacity
+from galprote.workflows.cluster import Keeper, start_cluster
+from galprote.workflows.dashboard import shown
+from galprote.workflows.disk import disk_words
+from galprote.workflows.dispatch import Dispatcher
+from galprote.workflows.galaxy import GalaxyJob, GalaxyWork, begin_galaxy, check_galaxy
+from galprote.workflows.lock import sole_run
+from galprote.workflows.logbook import GalaxyResult, Logbook
 from galprote.workflows.planning import galaxy_plan, missing_inputs, mock_cube_path
 from galprote.workflows.progress import RunProgress
-
-Outcome = Literal["done", "skipped", "failed"]
-
-
-@dataclass(frozen=True)
-class GalaxyResult:
-    """What became of a galaxy.
-
-    Attributes
-    ----------
-    name : str
-    outcome : {"done", "skipped", "failed"}
-    spaxels, fitted : int or None
-    seconds : float or None
-        None where nothing was computed in this run.
-    error : str
-        Why it failed.
-    details : str
-        The traceback, for `--debug`.
-    """
-
-    name: str
-    outcome: Outcome
-    spaxels: int | None = None
-    fitted: int | None = None
-    seconds: float | None = None
-    error: str = ""
-    details: str = field(default="", repr=False)
+from galprote.workflows.stop import StoppedError, StopRequest, is_disk_full, signals_stop
+from galprote.workflows.workers import check_workers, gpu_workers
 
 
 def load_model(survey: SurveyConfig) -> tuple[ModelReference, Decoder]:
@@ -67,10 +42,12 @@ def load_model(survey: SurveyConfig) -> tuple[ModelReference, Decoder]:
     axes = tuple(decoder.ages_gyr.tolist()), tuple(decoder.metallicities.tolist())
     config = checkpoint.model.config
     known = tuple(config.visible.tolist()), config.appraisal is not None
-    return ModelReference(path, checkpoint.sha256, resolve_device(survey.model.device), *axes, *known), decoder
+    return ModelReference(path, checkpoint.sha256, capacity(survey).device, *axes, *known), decoder
 
 
-def run_survey(survey: SurveyConfig, progress: RunProgress, *, overwrite: bool = False) -> list[GalaxyResult]:
+def run_survey(
+    survey: SurveyConfig, progress: RunProgress, *, overwrite: bool = False, command: str = ""
+) -> list[GalaxyResult]:
     """Run a survey.
 
     Parameters
@@ -79,6 +56,8 @@ def run_survey(survey: SurveyConfig, progress: RunProgress, *, overwrite: bool =
     progress : RunProgress
     overwrite : bool
         Whether products made with other settings may be replaced.
+    command : str
+        What goes on with the survey after an interruption, for the record.
 
     Returns
     -------
@@ -89,103 +68,73 @@ def run_survey(survey: SurveyConfig, progress: RunProgress, *, overwrite: bool =
     ------
     ConfigError
         Before anything is computed: cubes or masks are missing, or products made with other settings are in the way.
+    StoppedError
+        If the run was asked to stop, the disk is full, or the workers are lost; what is finished is kept.
     """
     problems = missing_inputs(survey)
     if problems:
         raise ConfigError("\n".join(problems))
     model, templates = load_model(survey)
-    if model.device == "cuda" and (survey.cluster.workers or 1) > 1:
-        raise ConfigError(
-            "cluster.workers: several workers would share one GPU; leave it out, or set model.device: cpu"
-        )
-    with sole_run(survey.output):
-        jobs, results = _check(survey, model, templates, progress, overwrite=overwrite)
-        if jobs:
-            with _cluster(survey, jobs, model) as client:
-                if client.dashboard_link and survey.cluster.dashboard:
-                    progress.message(f"Dask dashboard: {client.dashboard_link}")
-                compute = partial(
-                    _compute,
-                    client=client,
-                    model=model,
-                    templates=templates,
-                    progress=progress,
-                    gpu=has_gpu_workers(client),
-                )
-                for job in jobs:
-                    results[job.galaxy.name] = _attempt(job.galaxy.name, partial(compute, job), progress)
-        ordered = [results[galaxy.name] for galaxy in survey.galaxies]
-        write_summary(survey.output / "summary.json", ordered)
-    return ordered
-
-
-@contextmanager
-def sole_run(output: Path) -> Iterator[None]:
-    """Make the output folder and keep other runs out of it; the system forgets the lock when the process ends.
-
-    Raises
-    ------
-    ConfigError
-        If another run is working there, or the folder cannot be made.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock = (output / ".lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"output = {output}: cannot be made: {error.strerror}") from error
-    with lock:
+    stop = StopRequest()
+    with sole_run(survey.output, progress.message), signals_stop(stop, progress.message):
+        logbook = Logbook(survey, progress, command)
+        jobs = _check(survey, model, templates, logbook, stop, overwrite=overwrite)
+        logbook.plan(jobs)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            raise ConfigError(f"output = {output}: another run is working there ({lock.read().strip()})") from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        yield
+            if jobs and not stop.requested:
+                _compute(survey, jobs, model, templates, logbook, stop)
+        finally:
+            results = logbook.close(stop.reason)
+    if stop.requested:
+        raise StoppedError(_stop_words(survey, jobs, stop.reason), results)
+    return results
 
 
 def _check(
-    survey: SurveyConfig, model: ModelReference, templates: Decoder, progress: RunProgress, *, overwrite: bool
-) -> tuple[list[GalaxyJob], dict[str, GalaxyResult]]:
+    survey: SurveyConfig,
+    model: ModelReference,
+    templates: Decoder,
+    logbook: Logbook,
+    stop: StopRequest,
+    *,
+    overwrite: bool,
+) -> list[GalaxyJob]:
     """Check all galaxies; those that cannot be used have failed already, those that exist are skipped."""
     jobs: list[GalaxyJob] = []
-    results: dict[str, GalaxyResult] = {}
+    available = capacity(survey)
     in_the_way: list[str] = []
     for galaxy in survey.galaxies:
-        name = galaxy.name
+        if stop.requested:
+            break
         try:
-            cube = _input_cube(survey, galaxy, model, templates, progress)
+            cube = _input_cube(survey, galaxy, model, templates, logbook)
             job = check_galaxy(
                 galaxy,
                 cube,
                 survey.output,
-                partial(galaxy_plan, survey, model.device),
+                partial(galaxy_plan, survey, available),
                 model,
                 overwrite=overwrite,
             )
         except ConfigError as error:
             in_the_way.append(str(error))
         except Exception as error:
-            results[name] = _failure(name, error, progress)
+            if is_disk_full(error):
+                stop.ask("disk full")
+                break
+            logbook.failed(galaxy.name, error, [])
         else:
             if job is None:
-                results[name] = _skipped(GalaxyStore(survey.output, name), progress)
+                logbook.skipped(GalaxyStore(survey.output, galaxy.name))
             else:
                 jobs.append(job)
     if in_the_way:
         raise ConfigError("\n".join(in_the_way))
-    return jobs, results
-
-
-def _skipped(store: GalaxyStore, progress: RunProgress) -> GalaxyResult:
-    store.sweep()
-    progress.finish(store.name, "done already, with the same input, settings and weights")
-    return GalaxyResult(store.name, "skipped", spaxels=store.finished_spaxels())
+    return jobs
 
 
 def _input_cube(
-    survey: SurveyConfig, galaxy: GalaxyConfig, model: ModelReference, templates: Decoder, progress: RunProgress
+    survey: SurveyConfig, galaxy: GalaxyConfig, model: ModelReference, templates: Decoder, logbook: Logbook
 ) -> Path:
     """The galaxy's cube; a synthetic one is made unless it is there, made by this code with the same templates."""
     if galaxy.mock is None:
@@ -194,7 +143,7 @@ def _input_cube(
     made_with, record = path.with_suffix(".checkpoint"), f"{model.sha256} {NUMERIC_VERSION}"
     there = path.is_file() and truth_path(path).is_file() and made_with.is_file()
     if not there or made_with.read_text(encoding="utf-8") != record:
-        progress.message(f"{galaxy.name}: making a synthetic cube, {path}")
+        logbook.say(f"{galaxy.name}: making a synthetic cube, {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         made_with.unlink(missing_ok=True)
         make_mock(galaxy.mock, path, templates)
@@ -202,47 +151,112 @@ def _input_cube(
     return path
 
 
-def _cluster(survey: SurveyConfig, jobs: list[GalaxyJob], model: ModelReference) -> Any:
-    """Workers for all the galaxies: as many as the one that needs most memory allows."""
-    workers = min(job.plan.workers for job in jobs)
-    idle = GPU_WORKER_BYTES if model.device == "cuda" else WORKER_BYTES
-    worker_bytes = idle + CHUNKS_PER_WORKER * max(job.plan.chunk_bytes for job in jobs)
-    return start_cluster(survey.cluster, workers=workers, worker_bytes=worker_bytes, device=model.device)
-
-
-def _attempt(name: str, compute: Callable[[], GalaxyResult], progress: RunProgress) -> GalaxyResult:
-    """Compute a galaxy; whatever goes wrong is its own failure, not the survey's."""
-    try:
-        return compute()
-    except Exception as error:
-        return _failure(name, error, progress)
-
-
 def _compute(
-    job: GalaxyJob, *, client: Client, model: ModelReference, templates: Decoder, progress: RunProgress, gpu: bool
-) -> GalaxyResult:
-    name, began = job.galaxy.name, time.perf_counter()
-    opened = open_galaxy(job, model, templates)
-    for note in assumptions(opened.cube, opened.settings, model):
-        progress.message(f"{name}: {note}")
+    survey: SurveyConfig,
+    jobs: list[GalaxyJob],
+    model: ModelReference,
+    templates: Decoder,
+    logbook: Logbook,
+    stop: StopRequest,
+) -> None:
+    """Bring galaxies through the workers."""
+    with ExitStack() as stack:
+        if survey.cluster.dashboard is not None:
+            stack.enter_context(shown(logbook.monitor))
+        client, keeper = stack.enter_context(_cluster(survey, jobs, model, logbook))
+        model = replace(model, device=_device(survey, client, model, keeper, logbook, stop))
+        if stop.requested:
+            return
+        gpu = gpu_workers(client) > 0
+        if survey.cluster.performance_report:
+            stack.enter_context(performance_report(filename=str(survey.output / "dask-report.html")))
+        per_gpu = CHUNKS_PER_GPU if model.device == "cuda" else CHUNKS_PER_WORKER
+        dispatcher = Dispatcher(
+            client,
+            keeper,
+            stop,
+            attempts=survey.chunks.attempts,
+            deaths=survey.chunks.deaths,
+            per_worker=CHUNKS_PER_WORKER,
+            per_gpu=per_gpu,
+            on_workers=logbook.monitor.workers,
+            on_watch=logbook.write,
+            say=logbook.say,
+        )
+        begin = partial(begin_galaxy, model=model, templates=templates, listener=logbook, gpu=gpu)
+        with _opened(jobs, begin, logbook, stop) as galaxies:
+            dispatcher.run(galaxies)
 
-    def on_chunk(summary: ChunkSummary) -> None:
-        progress.advance(name, summary.spaxels, summary.fitted)
 
-    start = partial(progress.start, name)
-    fitted = compute_galaxy(job, opened, client, model, gpu=gpu, on_start=start, on_chunk=on_chunk)
-    seconds = time.perf_counter() - began
-    progress.finish(name, f"{fitted} spaxels fitted in {seconds:.1f} s")
-    return GalaxyResult(name, "done", job.plan.ny * job.plan.nx, fitted, seconds)
+@contextmanager
+def _opened(
+    jobs: list[GalaxyJob], begin: partial[GalaxyWork], logbook: Logbook, stop: StopRequest
+) -> Iterator[Iterator[GalaxyWork]]:
+    """Galaxies one after the other, each opened while the one before is computed: a compressed cube takes its time."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="open")
+
+    def galaxies() -> Iterator[GalaxyWork]:
+        ahead = pool.submit(begin, jobs[0])
+        for index, job in enumerate(jobs):
+            current = ahead
+            if index + 1 < len(jobs):
+                ahead = pool.submit(begin, jobs[index + 1])
+            try:
+                work = current.result()
+            except Exception as error:
+                if is_disk_full(error):
+                    stop.ask("disk full")
+                    return
+                logbook.failed(job.galaxy.name, error, [])
+                continue
+            logbook.began(work)
+            yield work
+
+    try:
+        yield galaxies()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _failure(name: str, error: Exception, progress: RunProgress) -> GalaxyResult:
-    text = str(error) if isinstance(error, GalproteError) else f"{type(error).__name__}: {error}"
-    progress.finish(name, f"failed: {text}")
-    return GalaxyResult(name, "failed", error=text, details="".join(traceback.format_exception(error)))
+@contextmanager
+def _cluster(
+    survey: SurveyConfig, jobs: list[GalaxyJob], model: ModelReference, logbook: Logbook
+) -> Iterator[tuple[Client, Keeper]]:
+    """Workers for all the galaxies: as many as the one that needs most memory allows."""
+    available = capacity(survey)
+    under_way = CHUNKS_PER_GPU if available.device == "cuda" else CHUNKS_PER_WORKER
+    workers = min(job.plan.workers for job in jobs)
+    if len(jobs) > 1:  # galaxies with few rows share the workers
+        fitting = available.idle_bytes + under_way * max(job.plan.chunk_bytes for job in jobs)
+        room = (available.budget_bytes or 0) // fitting if available.budget_bytes else available.workers
+        workers = max(workers, min(available.workers, room - 1))
+    worker_bytes = available.idle_bytes + under_way * max(job.plan.chunk_bytes for job in jobs)
+    with start_cluster(
+        survey.cluster,
+        workers=workers,
+        worker_bytes=worker_bytes,
+        device=model.device,
+        output=survey.output,
+        say=logbook.say,
+    ) as (client, keeper):
+        logbook.dashboard(client, survey.cluster)
+        yield client, keeper
 
 
-def write_summary(path: Path, results: list[GalaxyResult]) -> None:
-    """Write what became of every galaxy as JSON."""
-    rows = [{key: value for key, value in asdict(result).items() if key != "details"} for result in results]
-    write_text(path, json.dumps(rows, indent=1) + "\n")
+def _device(
+    survey: SurveyConfig, client: Client, model: ModelReference, keeper: Keeper, logbook: Logbook, stop: StopRequest
+) -> str:
+    """Where the model runs, after the workers were found fit for it."""
+    wanted = survey.model.device
+    device = model.device
+    check_workers(client, survey.cluster, device, survey.output, keeper, stop, logbook.say)
+    if isinstance(survey.cluster, ExistingCluster) and wanted == "auto" and gpu_workers(client):
+        device = "cuda"
+        check_workers(client, survey.cluster, device, survey.output, keeper, stop, logbook.say)
+    return device
+
+
+def _stop_words(survey: SurveyConfig, jobs: list[GalaxyJob], reason: str) -> str:
+    if reason == "disk full":
+        return disk_words(survey.output, jobs)
+    return f"stopped ({reason})"

@@ -32,6 +32,9 @@ _UNIT_ALIASES: Final = {
 }  # fmt: skip
 #: Wavelengths outside of this range (Angstrom) mean that the unit in the header is wrong.
 _PLAUSIBLE: Final = (100.0, 1e6)
+_MOST_CHANNELS: Final = 1_000_000
+#: Channels wider than this (Angstrom) cannot hold what the model reads in its own samples of a fourth of it.
+_WIDEST: Final = 4 * STEP
 #: A window may stick out of the cube by the outer half of the model's outermost samples, whose centres it
 #: still covers.
 TOLERANCE: Final = STEP / 2
@@ -149,6 +152,9 @@ def read_wavelengths(header: fits.Header, number: int, length: int) -> SpectralA
     ctype, unit = (str(header.get(f"{key}{number}", "")).strip() for key in ("CTYPE", "CUNIT"))
     if not unit:
         raise CubeError(f"CUNIT{number} is missing: the wavelength axis (CTYPE{number} = '{ctype}') needs its unit")
+    for key in (f"CRVAL{number}", f"CRPIX{number}"):
+        if key not in header:  # FITS has defaults for both, with which every wavelength is wrong
+            raise CubeError(f"{key} is missing: without it the wavelengths are not known")
     standard = _with_step(header, number)
     standard[f"CUNIT{number}"] = _UNIT_ALIASES.get(unit.lower(), unit)
     assumption = ""
@@ -227,6 +233,12 @@ def select_channels(axis: SpectralAxis, window: tuple[float, float], redshift: f
     size = wavelength.size
     start = max(int(np.searchsorted(edges, low, side="right")) - 1 - margin, 0)
     stop = min(int(np.searchsorted(edges, high, side="left")) + margin, size)
+    widest = float(np.diff(edges[start : stop + 1]).max())
+    if widest > _WIDEST:
+        raise CubeError(
+            f"a channel is {widest:.4g} A wide, at most {_WIDEST:.4g} A can be used: is the step (CD3_3 or CDELT3) "
+            f"right?"
+        )
     first = start if axis.step == 1 else size - 1 - start
     return ChannelRange(first, axis.step, wavelength[start:stop].copy(), (blue, red))
 
@@ -263,6 +275,8 @@ def _with_step(header: fits.Header, number: int) -> fits.Header:
 
 def _pixels_to_world(header: fits.Header, number: int, length: int) -> NDArray[np.float64]:
     """Evaluate the spectral WCS at all channels, in Angstrom."""
+    if length > _MOST_CHANNELS:
+        raise CubeError(f"NAXIS{number} = {length:,}: a spectral axis has at most {_MOST_CHANNELS:,} channels")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # wcslib reports every keyword that it tidies up

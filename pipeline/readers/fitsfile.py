@@ -8,7 +8,6 @@ reported as such (astropy only warns, and silently drops the HDUs that it cannot
 import hashlib
 import math
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import BinaryIO, Final
 from astropy.io import fits
 
 from galprote.model.errors import CubeError
+from galprote.pipeline.readers.header import array_shape, parse_header
 
 BLOCK: Final = 2880
 _CARD: Final = 80
@@ -124,7 +124,7 @@ def require_complete(path: Path, hdus: Iterable[Hdu]) -> None:
     Raises
     ------
     CubeError
-        Naming the HDU, the bytes found and the bytes wanted.
+        Naming the HDU, the bytes found and the bytes wanted; also where bytes were lost or added before its end.
     """
     size = path.stat().st_size
     for hdu in hdus:
@@ -134,6 +134,25 @@ def require_complete(path: Path, hdus: Iterable[Hdu]) -> None:
                 f"{path}: truncated: HDU {hdu.label} ends at byte {wanted:,}, the file has {size:,} bytes "
                 f"({wanted - size:,} are missing). Copy or download the file again."
             )
+        _require_padding(path, hdu)
+
+
+def _require_padding(path: Path, hdu: Hdu) -> None:
+    """Refuse data behind which other bytes stand than the zeros up to the end of the block: they have been shifted.
+
+    Nothing at all is taken: some writers leave the last padding out.
+    """
+    if hdu.image is None:
+        return
+    wanted = -hdu.data_bytes % BLOCK
+    with path.open("rb") as file:
+        file.seek(hdu.data_offset + hdu.data_bytes)
+        found = file.read(wanted)
+    if found.strip(b"\0") or len(found) not in (0, wanted):
+        raise CubeError(
+            f"{path}: damaged: behind the data of HDU {hdu.label} come {len(found):,} bytes that are not the "
+            f"{wanted:,} zeros of the padding: bytes were lost or added. Copy or download the file again."
+        )
 
 
 def find_hdu(hdus: Iterable[Hdu], *names: str) -> Hdu | None:
@@ -174,12 +193,22 @@ def walk_hdus(file: BinaryIO, path: Path, size: float) -> Iterator[Hdu]:
     while position < size:
         file.seek(position)
         if index and file.peek(8)[:8] != b"XTENSION":  # type: ignore[attr-defined]
-            return  # FITS allows "special records" after the last HDU
+            if file.read(BLOCK).strip(b"\0 "):
+                raise CubeError(_no_hdu(path, index, position, size))
+            return  # padding, as tapes had
         raw = _header_bytes(file, path, index)
         hdu = _parse(raw, index, position + len(raw), path)
         yield hdu
         position = hdu.data_offset + math.ceil(hdu.data_bytes / BLOCK) * BLOCK
         index += 1
+
+
+def _no_hdu(path: Path, index: int, position: int, size: float) -> str:
+    rest = f"{size - position:,.0f} bytes" if math.isfinite(size) else "bytes"
+    return (
+        f"{path}: after HDU {index - 1} come {rest} that are no HDU: its header (BITPIX, NAXISn) does not fit its "
+        f"data, or the next header is damaged. Copy or download the file again."
+    )
 
 
 def _header_bytes(file: BinaryIO, path: Path, index: int) -> bytes:
@@ -196,34 +225,36 @@ def _header_bytes(file: BinaryIO, path: Path, index: int) -> bytes:
 
 
 def _parse(raw: bytes, index: int, data_offset: int, path: Path) -> Hdu:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # astropy warns of cosmetic faults in cards that are never looked at
-        header = fits.Header.fromstring(raw)
-        try:
-            axes = [int(header[f"NAXIS{i + 1}"]) for i in range(int(header["NAXIS"]))]
-            bitpix = int(header["BITPIX"])
-            name = str(header.get("EXTNAME", "" if index else "PRIMARY")).strip().upper()
-            kind = str(header.get("XTENSION", "IMAGE")).strip().upper()
-            groups = int(header.get("GCOUNT", 1)), int(header.get("PCOUNT", 0))
-        except (KeyError, ValueError, fits.VerifyError) as error:
-            raise CubeError(f"{path}: the header of HDU {index} is not valid FITS: {error}") from error
-        values = math.prod(axes) if axes else 0
-        length = abs(bitpix) // 8 * groups[0] * (groups[1] + values)
-        image = _image(header, name, data_offset, axes, bitpix) if kind == "IMAGE" and values else None
+    where = f"{path}: the header of HDU {index}"
+    header = parse_header(raw, where)
+    bitpix, axes, length = array_shape(header, where)
+    name = str(header.get("EXTNAME", "" if index else "PRIMARY")).strip().upper()
+    kind = str(header.get("XTENSION", "IMAGE")).strip().upper()
+    image = None
+    if kind == "IMAGE" and axes and all(axes):
+        if bitpix not in _STORED:
+            known = ", ".join(map(str, _STORED))
+            raise CubeError(f"{where} is not valid FITS: BITPIX = {bitpix}, expected one of {known}")
+        if (header.get("GCOUNT", 1), header.get("PCOUNT", 0)) != (1, 0) and not header.get("GROUPS", False):
+            raise CubeError(f"{where} is not valid FITS: GCOUNT and PCOUNT of an image are 1 and 0")
+        image = _image(header, name, data_offset, axes, bitpix, where)
     return Hdu(index, name, header, hashlib.sha256(raw).hexdigest(), data_offset, length, image)
 
 
-def _image(header: fits.Header, name: str, offset: int, axes: list[int], bitpix: int) -> ImageLayout | None:
-    if bitpix not in _STORED:
-        return None
+def _image(header: fits.Header, name: str, offset: int, axes: list[int], bitpix: int, where: str) -> ImageLayout:
     # BLANK is void for floats, though MUSE files carry it.
     blank = header.get("BLANK") if bitpix > 0 else None
+    if blank is not None and not isinstance(blank, int):
+        raise CubeError(f"{where} is not valid FITS: BLANK = {blank!r}, expected an integer")
+    bscale = float(header.get("BSCALE", 1.0))
+    if not bscale:
+        raise CubeError(f"{where} is not valid FITS: BSCALE = 0 makes all values the same: correct the header")
     return ImageLayout(
         name=name,
         offset=offset,
         shape=tuple(reversed(axes)),
         stored=_STORED[bitpix],
-        bscale=float(header.get("BSCALE", 1.0)),
+        bscale=bscale,
         bzero=float(header.get("BZERO", 0.0)),
-        blank=None if blank is None else int(blank),
+        blank=blank,
     )

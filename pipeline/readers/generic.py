@@ -81,23 +81,27 @@ def _find_flux(hdus: Sequence[Hdu]) -> Hdu:
         return named
     if any(hdu.header.get("ZIMAGE") for hdu in hdus):
         raise CubeError("the file is tile-compressed (fpack), which cannot be read in slabs: run funpack on it first")
-    images = [hdu for hdu in hdus if hdu.image]
+    # Where the flux is lost, its noise must not be taken for it.
+    images = [hdu for hdu in hdus if hdu.image and hdu.name not in (*NOISE_HDUS, *FLAG_HDUS)]
     cubes = [hdu for hdu in images if hdu.image and len(hdu.image.shape) == 3]
     if cubes:
         return cubes[0]
     listing = "; ".join(hdu.label for hdu in hdus)
     if images:
         image_of(images[0])
-    raise CubeError(f"there is no image in the file: a cube with 3 axes is wanted, the HDUs are {listing}")
+    raise CubeError(f"there is no image of fluxes in the file: a cube with 3 axes is wanted, the HDUs are {listing}")
 
 
 def _axis_order(flux: Hdu, number: int) -> tuple[int, int, int]:
     """File axes (numpy order) of wavelength, y and x; x is the pixel axis of the WCS' longitude."""
     spatial = [axis for axis in (0, 1, 2) if axis != 3 - number]
     y, x = spatial
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wcs: Any = WCS(flux.header).wcs
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wcs: Any = WCS(flux.header).wcs
+    except Exception as error:  # wcslib raises many types
+        raise CubeError(f"HDU {flux.label}: its WCS cannot be used: {' '.join(str(error).split())}") from error
     if wcs.lng >= 0 and wcs.lat >= 0 and wcs.lng > wcs.lat:
         y, x = x, y
     return 3 - number, y, x

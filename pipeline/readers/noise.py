@@ -36,11 +36,14 @@ def der_snr_variance(flux: NDArray[Any]) -> NDArray[np.float32]:
     result = np.full(flux.shape, np.nan, dtype=np.float32)
     if flux.shape[0] < 4 + _FEWEST or flux.size == 0:
         return result
-    differences = 2.0 * flux[2:-2]
-    differences -= flux[:-4]
-    differences -= flux[4:]
-    np.abs(differences, out=differences)
-    usable = np.count_nonzero(np.isfinite(differences), axis=0) >= _FEWEST
-    sigma = np.where(usable, bn.nanmedian(differences, axis=0), np.nan) * _TO_SIGMA
-    result[:] = np.where(sigma > 0, sigma**2, np.nan).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # damaged values are left out
+        differences = 2.0 * flux[2:-2]
+        differences -= flux[:-4]
+        differences -= flux[4:]
+        np.abs(differences, out=differences)
+        finite = np.isfinite(differences)
+        differences[~finite] = np.nan
+        usable = np.count_nonzero(finite, axis=0) >= _FEWEST
+        sigma = np.where(usable, bn.nanmedian(differences, axis=0), np.nan) * _TO_SIGMA
+        result[:] = np.where(sigma > 0, sigma**2, np.nan).astype(np.float32)
     return result

@@ -8,7 +8,9 @@ from typing import Any, Final
 import dask.array as da
 import numpy as np
 import xarray as xr
+from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from galprote.model.errors import ConfigError, CubeError
@@ -53,7 +55,10 @@ class CubeFile:
         CubeError
             If the file is truncated, or has no cube that can be read.
         """
-        require_complete(self.path, self.hdus)
+        try:
+            require_complete(self.path, self.hdus)
+        except CubeError as error:
+            raise _of_source(error, self.path, self.source) from error
         try:
             return find_muse(self.hdus) or find_generic(self.path, self.hdus)
         except CubeError as error:
@@ -102,7 +107,15 @@ def open_file(path: str | Path, scratch: str | Path | None = None) -> CubeFile:
     if source.is_dir():
         raise CubeError(f"{source}: is a folder; name one FITS file")
     plain = unpack_gzip(source, Path(scratch).expanduser() if scratch else None) if is_gzip(source) else source
-    return CubeFile(source, plain.absolute(), read_hdus(plain.absolute()))
+    try:
+        return CubeFile(source, plain.absolute(), read_hdus(plain.absolute()))
+    except CubeError as error:
+        raise _of_source(error, plain.absolute(), source) from error
+
+
+def _of_source(error: CubeError, path: Path, source: Path) -> CubeError:
+    """The same error about the file that the user named, not about what it was unpacked to."""
+    return CubeError(str(error).replace(str(path), str(source)))
 
 
 def open_cube(
@@ -163,6 +176,7 @@ def open_cube(
     unit = file.unit(parts)
     try:
         channels = select_channels(parts.axis, rest_window, redshift)
+        sky = celestial_header(parts.flux)
     except CubeError as error:
         raise CubeError(f"{file.source}: {error}") from error
     flux, variance = _arrays(file, parts, unit, channels, rows)
@@ -178,9 +192,13 @@ def open_cube(
         },
         coords={"wavelength": ("wavelength", channels.wavelength, _WAVELENGTH_ATTRS)},
         attrs=_attributes(file, parts, unit, channels)
-        | {"redshift": float(redshift), "rest_window": [float(edge) for edge in rest_window]},
+        | {"wcs_header": sky, "redshift": float(redshift), "rest_window": [float(edge) for edge in rest_window]},
     )
 
+
+#: Arcsec; wcslib takes a missing CD1_1 for a degree.
+_LARGEST_SPAXEL: Final = 60.0
+_MEND_WCS: Final = "correct CTYPE, CUNIT, CRVAL, CD of axes 1 and 2, or remove CTYPE1 and CTYPE2 to do without"
 
 _WAVELENGTH_ATTRS: Final = {
     "units": "Angstrom",
@@ -233,7 +251,6 @@ def _attributes(file: CubeFile, parts: CubeParts, unit: FluxUnit, channels: Chan
         "variance_source": parts.variance_source or METHOD,
         "variance_note": parts.variance_note,
         "flags_source": parts.flags.name if parts.flags else "",
-        "wcs_header": celestial_header(parts.flux),
         "first_channel": channels.first,
         "channel_step": channels.step,
         "channels_in_file": int(parts.axis.wavelength.size),
@@ -249,14 +266,28 @@ def target_name(*hdus: Hdu) -> str:
 def celestial_header(hdu: Hdu) -> str:
     """Return the celestial part of an HDU's WCS as header text (80-character cards), '' if there is none.
 
-    ``astropy.wcs.WCS(text)`` and ``astropy.io.fits.Header.fromstring(text)`` read it back.
+    ``astropy.wcs.WCS(text)`` and ``fits.Header.fromstring(text)`` read it back.
+
+    Raises
+    ------
+    CubeError
+        If there is one, but it gives no place on the sky. Names no file.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # wcslib reports every keyword that it tidies up
-        wcs: Any = WCS(hdu.header)
-        if not wcs.has_celestial:
-            return ""
-        return str(wcs.celestial.to_header().tostring(endcard=False, padding=False))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # wcslib reports every keyword that it tidies up
+            wcs: Any = WCS(hdu.header)
+            if not wcs.has_celestial:
+                return ""
+            text = str(wcs.celestial.to_header().tostring(endcard=False, padding=False))
+            again: Any = WCS(fits.Header.fromstring(text))
+            sky, sides = again.pixel_to_world(0, 0).icrs, 3600 * proj_plane_pixel_scales(again.celestial)
+    except Exception as error:  # wcslib and astropy raise many types
+        reason = " ".join(str(error).split())
+        raise CubeError(f"the celestial WCS cannot be used ({reason}): {_MEND_WCS}") from error
+    if not (sky.isscalar and (sides > 0).all() and (sides <= _LARGEST_SPAXEL).all()):
+        raise CubeError(f"the celestial WCS makes spaxels of {sides[0]:.4g} x {sides[1]:.4g} arcsec: {_MEND_WCS}")
+    return text
 
 
 def _check_arguments(redshift: float, rest_window: tuple[float, float], rows: int) -> None:

@@ -89,6 +89,8 @@ def flux_unit(found: str, *, muse: bool, fscale: float = 1.0) -> FluxUnit:
         return FluxUnit(_fits(MUSE_UNIT), assumed=True) if muse else FluxUnit("", calibrated=False)
     unit = _parse(found)
     if unit.scale == 1.0 and fscale != 1.0:
+        if not 0 < fscale < np.inf:
+            raise CubeError(f"FSCALE = {fscale:g}: a factor of the flux unit must be positive")
         unit = u.Unit(fscale * unit)
     for target in (MUSE_UNIT, MUSE_UNIT / u.arcsec**2, MUSE_UNIT / u.sr):
         if unit.is_equivalent(target):
@@ -119,9 +121,11 @@ def _parse(text: str) -> u.UnitBase:
         warnings.simplefilter("ignore", u.UnitsWarning)
         for style in ("fits", None, "cds"):  # numbers such as 1e-20 are not FITS, 10**(-20) is FITS only
             try:
-                return u.Unit(spelled.strip(), format=style)
-            except ValueError:
+                unit: u.UnitBase = u.Unit(spelled.strip(), format=style)
+            except Exception:  # astropy raises many types for what is no unit # noqa: S112
                 continue
+            if np.isreal(unit.scale) and 0 < unit.scale < np.inf:
+                return unit
     raise CubeError(f"BUNIT = '{text}' is not a unit that can be understood: correct it in the header")
 
 

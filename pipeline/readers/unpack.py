@@ -15,6 +15,8 @@ from galprote.model.errors import CubeError
 from galprote.pipeline.readers.fitsfile import walk_hdus
 
 _MAGIC: Final = b"\x1f\x8b"
+#: A gzip file of nothing: header, an empty block, checksum and size.
+_SHORTEST: Final = 20
 _CHUNK: Final = 8 << 20
 _MODULUS: Final = 1 << 32
 _DAMAGED: Final = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -89,6 +91,9 @@ def unpacked_bytes(path: Path) -> int:
         If there is no FITS file in it.
     """
     with path.open("rb") as file:
+        found = file.seek(0, os.SEEK_END)
+        if found < _SHORTEST:
+            raise CubeError(f"{path}: damaged or truncated gzip file ({found} bytes): copy or download it again")
         file.seek(-4, os.SEEK_END)
         size = int(struct.unpack("<I", file.read(4))[0])
     declared = 0

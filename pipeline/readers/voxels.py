@@ -107,7 +107,7 @@ class _Counts:
         chosen = chosen[np.linspace(0, chosen.size - 1, min(spectra, chosen.size)).astype(int)]
         picked = flux[:, chosen]
         noise = der_snr_variance(picked) if variance is None else variance[:, chosen]
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             self.snr.append(np.where(noise > 0, picked / np.sqrt(noise), np.nan).astype(np.float32))
 
 

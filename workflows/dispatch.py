@@ -1,0 +1,303 @@
+"""Chunks of many galaxies on their way through the workers: bounded in number, tried again, given up one by one.
+
+What may go wrong with a chunk, and what is done:
+
+    an exception            tried again, on another worker where there is one, `attempts` times in all
+    its worker dies         tried again; before the last of `deaths` times it waits until nothing else is under way, so
+                            that a chunk is not blamed for its neighbour's doings
+    the disk is full        nothing new is begun, and the run stops when what is under way has ended
+    the scheduler is lost   the run stops
+
+A chunk that is given up costs its galaxy this chunk. A galaxy is given up if its input is at fault, or if nothing of it
+could be computed.
+"""
+
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from distributed import Client, Future, KilledWorker
+from distributed.scheduler import NoValidWorkerError
+
+from galprote.model.errors import CubeError
+from galprote.pipeline.graph import ChunkSummary, failing_worker
+from galprote.workflows.cluster import Keeper
+from galprote.workflows.stop import StopRequest, is_disk_full
+
+#: Number of a galaxy's last step among its chunks'.
+PUBLISH: Final = -1
+
+#: Chunks of a galaxy that may be given up before one succeeds.
+HOPELESS: Final = 5
+
+#: Seconds between two looks at the workers.
+WATCH: Final = 2.0
+
+
+class Work(Protocol):
+    """A galaxy as the dispatcher sees it."""
+
+    chunks: deque[int]
+
+    @property
+    def name(self) -> str:
+        """The galaxy's name."""
+
+    def submit(self, client: Client, index: int, attempt: int, where: list[str] | None) -> Future[Any]:
+        """Start a chunk, or the galaxy's last step; `where` are the workers it should run on, if not any."""
+
+    def done(self, summary: ChunkSummary) -> None:
+        """A chunk is finished."""
+
+    def give_up_chunk(self, index: int, error: BaseException, attempts: int) -> None:
+        """A chunk failed for good."""
+
+    def hopeless(self) -> BaseException | None:
+        """Why the galaxy should be given up, if it should."""
+
+    def may_publish(self) -> bool:
+        """Whether every chunk is done or given up, and some are done."""
+
+    def publishing(self) -> None:
+        """The last step begins."""
+
+    def finished(self, fitted: int) -> None:
+        """The last step is done."""
+
+    def failed(self, error: BaseException) -> None:
+        """The galaxy failed."""
+
+
+@dataclass
+class Attempt:
+    """A chunk, and how often it was tried."""
+
+    work: Work
+    index: int
+    tries: int = 0
+    deaths: int = 0
+    number: int = 0
+    error: BaseException | None = None
+    future: Future[Any] | None = field(default=None, repr=False)
+
+
+class Dispatcher:
+    """Keeps the workers busy with a survey's chunks.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    keeper : Keeper
+    stop : StopRequest
+    attempts, deaths : int
+        How often a chunk is tried, and how many workers may die with it.
+    per_worker, per_gpu : int
+        Chunks under way for each worker without and with a GPU.
+    on_workers : callable
+        Told how many workers there are, and how many with a GPU.
+    on_watch : callable
+        Called every few seconds.
+    say : callable
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        keeper: Keeper,
+        stop: StopRequest,
+        *,
+        attempts: int,
+        deaths: int,
+        per_worker: int,
+        per_gpu: int,
+        on_workers: Callable[[int, int], None],
+        on_watch: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.client, self.keeper, self.stop, self.say = client, keeper, stop, say
+        self.attempts, self.deaths = attempts, deaths
+        self.per_worker, self.per_gpu = per_worker, per_gpu
+        self.on_workers, self.on_watch = on_workers, on_watch
+        self.ended: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
+        self.flying: list[Attempt] = []
+        self.again: deque[Attempt] = deque()
+        self.alone: deque[Attempt] = deque()
+        self.solo: Attempt | None = None
+        self.open: list[Work] = []
+        self.workers: list[str] = []
+        self.window = 1
+        self.watched = 0.0
+        self.said = time.monotonic()
+
+    def run(self, galaxies: Iterator[Work]) -> None:
+        """Bring galaxies to their end; on return each is finished, failed, or was stopped.
+
+        Parameters
+        ----------
+        galaxies : iterator of Work
+            The next one is taken when there is room for its chunks.
+        """
+        try:
+            while not self.stop.at_once:
+                self._watch()
+                if not self.stop.requested:
+                    self._fill(galaxies)
+                if not self.flying:
+                    break
+                try:
+                    self._settle(self.ended.get(timeout=0.5))
+                except queue.Empty:
+                    continue
+        finally:
+            self.client.cancel([attempt.future for attempt in self.flying])
+
+    # --- what to do next ---
+
+    def _fill(self, galaxies: Iterator[Work]) -> None:
+        """Start as much as may be under way."""
+        while len(self.flying) < self.window and self.solo is None:
+            attempt = self._next(galaxies)
+            if attempt is None:
+                break
+            self._launch(attempt)
+        if not self.flying and self.alone:
+            self.solo = self.alone.popleft()
+            self._launch(self.solo)
+
+    def _next(self, galaxies: Iterator[Work]) -> Attempt | None:
+        if self.again:
+            return self.again.popleft()
+        for work in self.open:
+            if work.chunks:
+                return Attempt(work, work.chunks.popleft())
+        work_or_none = next(galaxies, None)
+        if work_or_none is None:
+            return None
+        self.open.append(work_or_none)
+        if self._close_if_ready(work_or_none):
+            return self.again.popleft() if self.again else None
+        return self._next(galaxies)
+
+    def _launch(self, attempt: Attempt) -> None:
+        others = None
+        if attempt.error is not None and (blamed := failing_worker(attempt.error)):
+            others = [address for address in self.workers if address != blamed] or None
+        try:
+            attempt.future = attempt.work.submit(self.client, attempt.index, attempt.number, others)
+        except Exception as error:
+            self._failed(attempt, error)
+            return
+        attempt.number += 1
+        self.flying.append(attempt)
+        attempt.future.add_done_callback(lambda _, attempt=attempt: self.ended.put(attempt))
+
+    # --- what came of it ---
+
+    def _settle(self, attempt: Attempt) -> None:
+        """Take a result, or decide what to do about a failure."""
+        if attempt not in self.flying:
+            return  # of a galaxy that was given up meanwhile
+        self.flying.remove(attempt)
+        self.solo = None
+        assert attempt.future is not None
+        error = self._error_of(attempt.future)
+        if error is not None:
+            self._failed(attempt, error)
+        elif attempt.index == PUBLISH:
+            self.open.remove(attempt.work)
+            attempt.work.finished(attempt.future.result())
+        else:
+            attempt.work.done(attempt.future.result())
+            self._close_if_ready(attempt.work)
+        attempt.future = None
+
+    def _error_of(self, future: Future[Any]) -> BaseException | None:
+        if future.status == "finished":
+            return None
+        if future.status == "error":
+            found: BaseException = future.exception()
+            return found
+        return ConnectionError("the scheduler, or what it knew, was lost")
+
+    def _failed(self, attempt: Attempt, error: BaseException) -> None:
+        attempt.error = error
+        if is_disk_full(error):
+            self.stop.ask("disk full")
+        elif isinstance(error, ConnectionError):
+            self.stop.ask(str(error))
+        elif isinstance(error, NoValidWorkerError):
+            self.stop.ask("no worker has what the tasks ask for (a GPU?)")
+        elif isinstance(error, KilledWorker):
+            attempt.deaths += 1
+            self._again(attempt, attempt.deaths, self.deaths, "its worker died")
+        else:
+            attempt.tries += 1
+            self._again(attempt, attempt.tries, self.attempts, f"{type(error).__name__}: {error}")
+
+    def _again(self, attempt: Attempt, times: int, limit: int, why: str) -> None:
+        what = "the last step" if attempt.index == PUBLISH else f"chunk {attempt.index}"
+        if times < limit:
+            self.say(f"{attempt.work.name}: {what}: {why}; trying again ({times} of {limit})")
+            last_chance = isinstance(attempt.error, KilledWorker) and times == limit - 1
+            (self.alone if last_chance else self.again).append(attempt)
+            return
+        self.say(f"{attempt.work.name}: {what}: {why}; given up after {times} attempts")
+        assert attempt.error is not None
+        if attempt.index == PUBLISH or isinstance(attempt.error, CubeError):
+            self._give_up(attempt.work, attempt.error)
+            return
+        attempt.work.give_up_chunk(attempt.index, attempt.error, times)
+        self._close_if_ready(attempt.work)
+
+    def _give_up(self, work: Work, error: BaseException) -> None:
+        """Leave a galaxy."""
+        mine = [attempt for attempt in self.flying if attempt.work is work]
+        self.flying = [attempt for attempt in self.flying if attempt.work is not work]
+        self.client.cancel([attempt.future for attempt in mine])
+        self.again = deque(attempt for attempt in self.again if attempt.work is not work)
+        self.alone = deque(attempt for attempt in self.alone if attempt.work is not work)
+        self.open.remove(work)
+        work.chunks.clear()
+        work.failed(error)
+
+    def _close_if_ready(self, work: Work) -> bool:
+        """Begin a galaxy's last step if nothing else of it is left to do, or give it up if there is no hope."""
+        hopeless = work.hopeless()
+        if hopeless is not None:
+            self._give_up(work, hopeless)
+            return True
+        if not work.may_publish():
+            return False
+        work.publishing()
+        self.again.append(Attempt(work, PUBLISH))
+        return True
+
+    # --- the workers ---
+
+    def _watch(self) -> None:
+        """Look after the workers every few seconds, and say so if there are none."""
+        if time.monotonic() - self.watched < WATCH:
+            return
+        self.watched = time.monotonic()
+        self.on_watch()
+        if self.client.status != "running":
+            self.stop.ask("the scheduler was lost", at_once=True)
+            return
+        try:
+            found = self.client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, TimeoutError) as error:
+            self.stop.ask(f"the scheduler was lost ({error})", at_once=True)
+            return
+        gpus = sum("GPU" in about.get("resources", {}) for about in found.values())
+        self.workers = list(found)
+        self.window = max(1, self.per_gpu * gpus + self.per_worker * (len(found) - gpus))
+        self.on_workers(len(found), gpus)
+        words = self.keeper.check()
+        if not found and self.stop.requested:
+            self.stop.ask("", at_once=True)
+        if words and time.monotonic() - self.said > 60:
+            self.said = time.monotonic()
+            self.say(words)

@@ -1,0 +1,227 @@
+"""Everything a survey tells while it runs: to the terminal, to the dashboard, and to files that outlive the process.
+
+run.json        who runs it, since when, how far every galaxy is; rewritten every few seconds
+summary.json    what became of every galaxy
+failures.csv    what could not be computed
+"""
+
+import getpass
+import json
+import os
+import socket
+import time
+import traceback
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from distributed import Client
+
+from galprote.pipeline.cluster_config import AnyCluster, ExistingCluster
+from galprote.pipeline.config import SurveyConfig
+from galprote.pipeline.graph import ChunkSummary
+from galprote.pipeline.ledger import write_text
+from galprote.pipeline.store import GalaxyStore
+from galprote.workflows.failures import ChunkFailure, describe, whole_galaxy, write_failures
+from galprote.workflows.galaxy import GalaxyJob, GalaxyWork, assumptions
+from galprote.workflows.monitor import SurveyMonitor
+from galprote.workflows.progress import RunProgress
+
+Outcome = Literal["done", "skipped", "incomplete", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class GalaxyResult:
+    """What became of a galaxy.
+
+    Attributes
+    ----------
+    name : str
+    outcome : {"done", "skipped", "incomplete", "failed", "stopped"}
+        `incomplete`: published without the chunks that failed. `stopped`: to be gone on with.
+    spaxels, fitted : int or None
+    seconds : float or None
+        None where nothing was computed in this run.
+    error : str
+        Why it failed.
+    failures : tuple of ChunkFailure
+    details : str
+        The traceback, for `--debug`.
+    """
+
+    name: str
+    outcome: Outcome
+    spaxels: int | None = None
+    fitted: int | None = None
+    seconds: float | None = None
+    error: str = ""
+    failures: tuple[ChunkFailure, ...] = ()
+    details: str = field(default="", repr=False)
+
+
+class Logbook:
+    """Listens to a run.
+
+    Parameters
+    ----------
+    survey : SurveyConfig
+    progress : RunProgress
+    command : str
+        What goes on with the survey after an interruption.
+    """
+
+    def __init__(self, survey: SurveyConfig, progress: RunProgress, command: str = "") -> None:
+        self.survey, self.progress, self.command = survey, progress, command
+        self.names = [galaxy.name for galaxy in survey.galaxies]
+        self.monitor = SurveyMonitor(self.names)
+        self.results: dict[str, GalaxyResult] = {}
+        self.began_at: dict[str, float] = {}
+        self.spaxels: dict[str, int] = {}
+        self.batches: dict[str, int] = {}
+        self.fresh = 0  # spaxels that this run finished
+        self.started = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.state = "running"
+        self.say = progress.message
+
+    def plan(self, jobs: Iterable[GalaxyJob]) -> None:
+        """What is to be computed."""
+        self.spaxels = {job.galaxy.name: job.plan.ny * job.plan.nx for job in jobs}
+        self.write()
+
+    def dashboard(self, client: Client, cluster: AnyCluster) -> None:
+        """Print where to look, and how to look from elsewhere."""
+        link = client.dashboard_link
+        if not link or cluster.dashboard is None:
+            return
+        self.say(f"Dask dashboard: {link}")
+        port = urlsplit(link).port
+        if urlsplit(link).hostname in ("127.0.0.1", "localhost") and ("SSH_CONNECTION" in os.environ or _on_slurm()):
+            there = f"{getpass.getuser()}@{socket.gethostname()}"
+            self.say(f"From your own machine: ssh -L {port}:127.0.0.1:{port} {there}, then open {link}")
+        if not isinstance(cluster, ExistingCluster):
+            self.say(f"The survey's own page: {link.replace('/status', '/galprote')}")
+
+    # --- what happens to galaxies ---
+
+    def began(self, work: GalaxyWork) -> None:
+        """A galaxy was opened."""
+        name, plan = work.name, work.job.plan
+        for note in assumptions(work.opened.cube, work.opened.settings, work.opened.model):
+            self.say(f"{name}: {note}")
+        done = sum(plan.chunks[index].stop - plan.chunks[index].start for index in work.finished_chunks) * plan.nx
+        self.began_at[name] = time.perf_counter()
+        self.progress.start(name, plan.ny * plan.nx, done)
+        counts = {"chunks": len(plan.chunks), "chunks_done": len(work.finished_chunks)}
+        self.monitor.begin(name, spaxels=plan.ny * plan.nx, spaxels_done=done, **counts)
+
+    def chunk(self, name: str, summary: ChunkSummary) -> None:
+        """A chunk is done."""
+        self.fresh += summary.spaxels
+        self.progress.advance(name, summary.spaxels, summary.fitted)
+        self.monitor.chunk(
+            name,
+            spaxels=summary.spaxels,
+            fitted=summary.fitted,
+            bytes_read=summary.bytes_read,
+            predict_seconds=summary.predict_seconds,
+        )
+        before = self.batches.setdefault(name, summary.batch)
+        if summary.batch < before:
+            self.batches[name] = summary.batch
+            self.say(f"{name}: the device's memory ran out; the model now takes {summary.batch} spectra at once")
+
+    def chunk_failed(self, failure: ChunkFailure) -> None:
+        """A chunk was given up."""
+        self.monitor.chunk_failed(failure.galaxy)
+
+    def publishing(self, name: str) -> None:
+        """The maps are being put together."""
+        self.monitor.set_state(name, "publishing")
+
+    def finished(self, name: str, fitted: int, failures: list[ChunkFailure]) -> None:
+        """The products have their names."""
+        seconds = time.perf_counter() - self.began_at[name]
+        outcome: Outcome = "incomplete" if failures else "done"
+        words = f"{fitted} spaxels fitted in {seconds:.1f} s"
+        if failures:
+            words += f"; {len(failures)} chunk(s) failed, their spaxels are flagged: {failures[0].error}"
+        self.progress.finish(name, words)
+        self.monitor.finish(name, outcome)
+        self.results[name] = GalaxyResult(name, outcome, self.spaxels[name], fitted, seconds, failures=tuple(failures))
+
+    def skipped(self, store: GalaxyStore) -> None:
+        """A galaxy is there already."""
+        store.sweep()
+        self.progress.finish(store.name, "done already, with the same input, settings and weights")
+        self.monitor.finish(store.name, "skipped")
+        self.results[store.name] = GalaxyResult(store.name, "skipped", spaxels=store.finished_spaxels())
+
+    def failed(self, name: str, error: BaseException, failures: list[ChunkFailure]) -> None:
+        """A galaxy failed; what is done of it is kept."""
+        text = describe(error)
+        self.progress.finish(name, f"failed: {text}")
+        self.monitor.finish(name, "failed")
+        details = "".join(traceback.format_exception(error))
+        self.results[name] = GalaxyResult(name, "failed", error=text, failures=tuple(failures), details=details)
+
+    # --- files ---
+
+    def write(self) -> None:
+        """Say in run.json how far everything is. A full disk, for example, must not end the run."""
+        now = self.monitor.snapshot()
+        galaxies = [
+            asdict(counts) | {"spaxels": counts.spaxels or self.spaxels.get(counts.name, 0)} for counts in now.galaxies
+        ]
+        for galaxy in galaxies:
+            result = self.results.get(str(galaxy["name"]))
+            galaxy["error"] = result.error if result else ""
+        record: dict[str, Any] = {
+            "state": self.state,
+            "command": self.command,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": self.started,
+            "galprote": version("galprote"),
+            "seconds": round(now.seconds, 1),
+            "spectra_per_second": round(now.spectra_per_second, 1),
+            "spaxels_per_second": round(self.fresh / max(now.seconds, 1e-3), 1),
+            "workers": now.workers,
+            "gpu_workers": now.gpu_workers,
+            "galaxies": galaxies,
+        }
+        with suppress(OSError):
+            write_text(self.survey.output / "run.json", json.dumps(record, indent=1) + "\n")
+
+    def close(self, stopped: str) -> list[GalaxyResult]:
+        """Write the last word; gives what became of every galaxy."""
+        for name in self.names:
+            if name not in self.results:
+                self.results[name] = GalaxyResult(name, "stopped", spaxels=self.spaxels.get(name))
+                self.monitor.finish(name, "stopped")
+        ordered = [self.results[name] for name in self.names]
+        self.state = f"stopped: {stopped}" if stopped else "ended"
+        self.write()
+        failures = []
+        for result in ordered:
+            failures += list(result.failures)
+            if result.outcome == "failed":
+                failures.append(whole_galaxy(result.name, result.error))
+        with suppress(OSError):
+            write_failures(self.survey.output / "failures.csv", failures)
+            write_summary(self.survey.output / "summary.json", ordered)
+        return ordered
+
+
+def write_summary(path: Path, results: list[GalaxyResult]) -> None:
+    """Write what became of every galaxy as JSON."""
+    rows = [{key: value for key, value in asdict(result).items() if key != "details"} for result in results]
+    write_text(path, json.dumps(rows, indent=1) + "\n")
+
+
+def _on_slurm() -> bool:
+    return "SLURM_JOB_ID" in os.environ
