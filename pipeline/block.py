@@ -171,12 +171,14 @@ def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: P
     flux = batch.flux[batch.fitted]
     scale = flux * found.gain
     continuum = continuum_error = None
-    if settings.continuum_subtracted:
-        continuum = native_continuum(found, scale, settings.preprocess, predictor)
-        continuum_error = native_continuum_error(found.model_error, flux, settings.preprocess)
+    with np.errstate(all="ignore"):  # of what is not finite `final_status` says so
+        if settings.continuum_subtracted:
+            continuum = native_continuum(found, scale, settings.preprocess, predictor)
+            continuum_error = native_continuum_error(found.model_error, flux, settings.preprocess)
+        values = quantities(found, flux, redshift, settings.photometry, predictor)
     return FittedBlock(
         prepared,
-        quantities(found, flux, redshift, settings.photometry, predictor),
+        values,
         found.dispersion,
         found.velocity,
         found.grid if settings.grid else None,

@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 from dask.base import annotate
 from dask.delayed import Delayed, delayed
+from dask.graph_manipulation import clone
 from distributed import get_worker
 from numpy.typing import NDArray
 
@@ -158,7 +159,10 @@ class ChunkGraph:
         rows = self.plan.chunks[index]
         label = f"{self.name}-{index:05d}" + (f"-again{attempt}" if attempt else "")
         mask = None if self.excluded is None else self.excluded[rows]
-        prepared = self.prepare(self.flux[index], self.variance[index], mask, dask_key_name=f"prepare-{label}")
+        read = [self.flux[index], self.variance[index]]
+        if attempt:
+            read = [clone(item, seed=(self.name, index, attempt)) for item in read]
+        prepared = self.prepare(*read, mask, dask_key_name=f"prepare-{label}")
         with annotate(resources=self.resources):
             predicted = self.predict(prepared, dask_key_name=f"predict-{label}")
         written: Delayed = self.write(predicted, index=index, rows=rows, dask_key_name=f"write-{label}")

@@ -206,5 +206,5 @@ def tree(folder: Path, *, without: tuple[str, ...] = RECORDS) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in without
+        if path.is_file() and path.name not in without and ".slurm" not in path.parts
     }

@@ -3,6 +3,7 @@
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
@@ -167,7 +168,10 @@ def _signals_held() -> Iterator[None]:
     be stopped by this process. They inherit the mask of the thread that starts them, which inherits it from the one
     that makes the cluster.
     """
-    resource_tracker.ensure_running()  # it clears the mask of the thread that happens to need it first
+    # Of a worker that was killed it would say at the end that a semaphore is left, for which it cares itself.
+    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+    resource_tracker.ensure_running()  # here: it clears the mask of the thread that happens to need it first
+    sys.warnoptions.pop()
     held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:

@@ -4,13 +4,17 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from dask.utils import format_bytes
+
 from galprote.model.grids import N_WAVELENGTH
 from galprote.pipeline.products import MAPS
 from galprote.workflows.galaxy import GalaxyJob
 
+#: Bytes of headers, metadata and the figure.
+BASE_BYTES: Final = 2 * 1024**2
+
 #: Bytes of one spaxel's grid.
 GRID_BYTES: Final = 2 * 636
-GB: Final = 1e9
 
 
 def product_bytes(job: GalaxyJob) -> int:
@@ -20,12 +24,12 @@ def product_bytes(job: GalaxyJob) -> int:
         wanted.residual * N_WAVELENGTH * 4 + wanted.continuum_subtracted * plan.channels * 8 + wanted.grid * GRID_BYTES
     )
     maps = 4 * len(MAPS) + 16
-    return plan.ny * plan.nx * ((cubes + maps) * (2 if wanted.fits else 1) + maps)
+    return BASE_BYTES + plan.ny * plan.nx * ((cubes + maps) * (2 if wanted.fits else 1) + maps)
 
 
 def used_bytes(folder: Path) -> int:
     """Room that the files under a folder take."""
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def disk_words(output: Path, jobs: list[GalaxyJob]) -> str:
@@ -34,6 +38,6 @@ def disk_words(output: Path, jobs: list[GalaxyJob]) -> str:
     needed = sum(max(product_bytes(job) - used_bytes(job.store.partial), 0) for job in open_jobs)
     free = shutil.disk_usage(output).free
     return (
-        f"no space left on the disk of {output}: {free / GB:.2f} GB are free, what is missing may take up to "
-        f"{needed / GB:.2f} GB. What is finished is kept. Make room, then run the same command again"
+        f"no space left on the disk of {output}: {format_bytes(free)} are free, what is missing may take up "
+        f"to {format_bytes(needed)}. What is finished is kept. Make room, then run the same command again"
     )

@@ -71,7 +71,7 @@ class Work(Protocol):
         """The galaxy failed."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Attempt:
     """A chunk, and how often it was tried."""
 
@@ -121,7 +121,7 @@ class Dispatcher:
         self.attempts, self.deaths = attempts, deaths
         self.per_worker, self.per_gpu = per_worker, per_gpu
         self.on_workers, self.on_watch = on_workers, on_watch
-        self.ended: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
+        self.ended: queue.SimpleQueue[tuple[Attempt, Future[Any]]] = queue.SimpleQueue()
         self.flying: list[Attempt] = []
         self.again: deque[Attempt] = deque()
         self.alone: deque[Attempt] = deque()
@@ -148,7 +148,7 @@ class Dispatcher:
                 if not self.flying:
                     break
                 try:
-                    self._settle(self.ended.get(timeout=0.5))
+                    self._settle(*self.ended.get(timeout=0.5))
                 except queue.Empty:
                     continue
         finally:
@@ -192,25 +192,25 @@ class Dispatcher:
             return
         attempt.number += 1
         self.flying.append(attempt)
-        attempt.future.add_done_callback(lambda _, attempt=attempt: self.ended.put(attempt))
+        attempt.future.add_done_callback(lambda future, attempt=attempt: self.ended.put((attempt, future)))
 
     # --- what came of it ---
 
-    def _settle(self, attempt: Attempt) -> None:
+    def _settle(self, attempt: Attempt, future: Future[Any]) -> None:
         """Take a result, or decide what to do about a failure."""
-        if attempt not in self.flying:
+        if attempt not in self.flying or attempt.future is not future:
             return  # of a galaxy that was given up meanwhile
         self.flying.remove(attempt)
         self.solo = None
-        assert attempt.future is not None
-        error = self._error_of(attempt.future)
+        error = self._error_of(future)
         if error is not None:
+            future.release()  # or another attempt would meet the failure of a task that both share
             self._failed(attempt, error)
         elif attempt.index == PUBLISH:
             self.open.remove(attempt.work)
-            attempt.work.finished(attempt.future.result())
+            attempt.work.finished(future.result())
         else:
-            attempt.work.done(attempt.future.result())
+            attempt.work.done(future.result())
             self._close_if_ready(attempt.work)
         attempt.future = None
 

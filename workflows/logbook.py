@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from distributed import Client
 
+from galprote.model.predictor import CPU_BATCH, GPU_BATCH
 from galprote.pipeline.cluster_config import AnyCluster, ExistingCluster
 from galprote.pipeline.config import SurveyConfig
 from galprote.pipeline.graph import ChunkSummary
@@ -115,6 +116,7 @@ class Logbook:
             self.say(f"{name}: {note}")
         done = sum(plan.chunks[index].stop - plan.chunks[index].start for index in work.finished_chunks) * plan.nx
         self.began_at[name] = time.perf_counter()
+        self.batches[name] = GPU_BATCH if work.opened.model.device == "cuda" else CPU_BATCH
         self.progress.start(name, plan.ny * plan.nx, done)
         counts = {"chunks": len(plan.chunks), "chunks_done": len(work.finished_chunks)}
         self.monitor.begin(name, spaxels=plan.ny * plan.nx, spaxels_done=done, **counts)
@@ -130,7 +132,7 @@ class Logbook:
             bytes_read=summary.bytes_read,
             predict_seconds=summary.predict_seconds,
         )
-        before = self.batches.setdefault(name, summary.batch)
+        before = self.batches[name]
         if summary.batch < before:
             self.batches[name] = summary.batch
             self.say(f"{name}: the device's memory ran out; the model now takes {summary.batch} spectra at once")

@@ -19,6 +19,7 @@ import psutil
 from dask import config as dask_config
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed import Security
+from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
 from galprote.model.errors import ConfigError
@@ -43,13 +44,24 @@ DEFAULTS: Final[dict[str, Any]] = {
 SlurmConfig = SlurmCluster | SlurmAllocationCluster
 
 
+class SbatchJob(SLURMJob):  # type: ignore[misc]
+    """A worker as a job of its own."""
+
+    async def close(self) -> None:
+        """Cancel the job."""
+        await super().close()  # type: ignore[no-untyped-call]
+        self.status = Status.closed  # Dask insists when the cluster is closed
+
+
 class SrunJob(SLURMJob):  # type: ignore[misc]
     """A worker as a step of the allocation in which the run itself goes on."""
+
+    step: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start the step."""
         script = Path(self.log_directory) / f"{self.name}.sh"
-        script.write_text(self.job_script())
+        script.write_text(self.job_script())  # type: ignore[no-untyped-call]
         cores = f"--cpus-per-task={int(self.worker_cores)}"
         memory = f"--mem={int(self.worker_memory or 0) // 1024**2}M"
         options = [cores, memory]
@@ -69,13 +81,18 @@ class SrunJob(SLURMJob):  # type: ignore[misc]
         self.job_id = str(self.step.pid)
         await ProcessInterface.start(self)  # not SLURMJob's, which calls sbatch
 
+    def has_ended(self) -> bool:
+        """Whether the step is over."""
+        return self.step is not None and self.step.returncode is not None
+
     async def close(self) -> None:
         """Stop the step."""
-        if self.step.returncode is None:
+        if self.step is not None and self.step.returncode is None:
             with suppress(ProcessLookupError):
                 self.step.terminate()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.step.wait(), 10)
+        self.status = Status.closed
 
 
 class JobKeeper:
@@ -106,7 +123,10 @@ class JobKeeper:
         if time.monotonic() - self.asked < INTERVAL:
             return self.words
         self.asked = time.monotonic()
-        jobs = {name: job for name, job in self.cluster.workers.items() if getattr(job, "job_id", None)}
+        for name, job in list(self.cluster.workers.items()):
+            if job.job_id is None:  # was refused for the moment
+                self._forget(name, job)
+        jobs = dict(self.cluster.workers)
         states = job_states([job.job_id for job in jobs.values() if not isinstance(job, SrunJob)])
         if states is None:
             return self.words  # SLURM does not answer at the moment
@@ -114,7 +134,7 @@ class JobKeeper:
         connected = {name for name in jobs if any(other == name or other.startswith(f"{name}-") for other in known)}
         self.worked |= {jobs[name].job_id for name in connected}
         for name, job in jobs.items():
-            gone = job.step.returncode is not None if isinstance(job, SrunJob) else job.job_id not in states
+            gone = job.has_ended() if isinstance(job, SrunJob) else job.job_id not in states
             if gone:
                 self._replace(name, job)
         waiting = sorted({why for why in states.values() if why})
@@ -137,6 +157,10 @@ class JobKeeper:
                 f"{last_words(Path(job.log_directory), job)}"
             )
         self.say(f"job {job.job_id} ({name}) is gone: submitting another one")
+        self._forget(name, job)
+
+    def _forget(self, name: str, job: SLURMJob) -> None:
+        job.status = Status.closed
         self.cluster.workers.pop(name, None)
 
 
@@ -192,7 +216,7 @@ def start_slurm(
     security = Security.temporary() if config.tls else None
     first = config.gpu or config.cpu
     assert first is not None
-    job_cls = SLURMJob if isinstance(config, SlurmCluster) else SrunJob
+    job_cls = SbatchJob if isinstance(config, SlurmCluster) else SrunJob
     options = {
         "host": address_of(config.interface),
         "dashboard": config.dashboard is not None,

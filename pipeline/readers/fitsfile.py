@@ -193,7 +193,8 @@ def walk_hdus(file: BinaryIO, path: Path, size: float) -> Iterator[Hdu]:
     while position < size:
         file.seek(position)
         if index and file.peek(8)[:8] != b"XTENSION":  # type: ignore[attr-defined]
-            if file.read(BLOCK).strip(b"\0 "):
+            whole = math.isinf(size) or (size - position) % BLOCK == 0
+            if file.read(BLOCK).strip(b"\0 ") or not whole:
                 raise CubeError(_no_hdu(path, index, position, size))
             return  # padding, as tapes had
         raw = _header_bytes(file, path, index)

@@ -77,7 +77,7 @@ def _value(card: Any, where: str, *, matters: bool) -> Any:
     """The card's value; Undefined if there is none, or none that matters."""
     try:
         value = card.value
-        str(card)
+        str(card).encode("ascii")  # wcslib takes nothing else
     except Exception as error:  # astropy raises several types
         if matters:
             raise _damaged(card, where, "cannot be read") from error

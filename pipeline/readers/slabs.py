@@ -101,7 +101,7 @@ class SlabArray:
         Raises
         ------
         CubeError
-            If the file cannot be opened or is shorter than when the cube was opened.
+            If the file cannot be opened, or is not what it was when the cube was opened.
         IndexError
             If an index is out of range or neither an integer nor a slice.
         """
@@ -125,9 +125,16 @@ class SlabArray:
                 raise CubeError(f"{self.path}: cannot be opened on this worker: {error.strerror}") from error
             try:
                 block = self._fill(file, block, outer, middle, inner)
+                self._require_same(os.fstat(file))
             finally:
                 os.close(file)
         return block if self.axes == (0, 1, 2) else np.ascontiguousarray(block.transpose(self.axes))
+
+    def _require_same(self, now: os.stat_result) -> None:
+        """Raise CubeError if the file is not the one that was opened: what was read must not count as that one's."""
+        size, modified = self.stamp
+        if now.st_size != size or int(now.st_mtime) != modified // 10**9:  # file systems differ in parts of a second
+            raise CubeError(f"{self.path}: changed while it was read: is something writing to it?")
 
     def _fill(self, file: int, block: NDArray[Any], outer: range, middle: range, inner: range) -> NDArray[Any]:
         """Read the planes of a box; `outer`, `middle`, `inner` are positions along the file's axes."""

@@ -1,0 +1,262 @@
+"""Runs that end early, in good order: what is finished is kept, nothing is left half written, and a rerun completes."""
+
+import errno
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from galprote.pipeline import ledger
+from galprote.pipeline.store import GalaxyStore
+from galprote.workflows import logbook
+from galprote.workflows.status import read_status
+from galprote.workflows.stop import SIGNALS, StoppedError, StopRequest, is_disk_full, signals_stop
+from tests import surveys, trouble
+
+SHAPE = (8, 5)
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return surveys.write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return surveys.write_cube(tmp_path_factory.mktemp("cube") / "cube.fits", SHAPE)
+
+
+def small(folder: Path, cube: Path, checkpoint: Path) -> Path:
+    galaxies = [{"name": "N1", "cube": str(cube), "products": {"grid": True}}]
+    return surveys.write_survey(folder, galaxies, checkpoint, chunks={"rows": 1})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cube: Path, checkpoint: Path) -> dict[str, str]:
+    survey = small(tmp_path_factory.mktemp("undisturbed"), cube, checkpoint)
+    (result,) = surveys.run_here(survey)
+    assert result.outcome == "done", result.details
+    return surveys.tree(survey.parent / "out")
+
+
+@pytest.fixture
+def survey(tmp_path: Path, cube: Path, checkpoint: Path) -> Path:
+    return small(tmp_path, cube, checkpoint)
+
+
+def chunks(survey: Path) -> set[int]:
+    """Chunks in the ledger."""
+    return {int(path.stem) for path in survey.parent.glob("out/N1.partial/chunks/*.npz")}
+
+
+def stopped(survey: Path, progress: surveys.Recorder | None = None) -> StoppedError:
+    """Run; it must stop, and leave nothing half written, by whatever name."""
+    with pytest.raises(StoppedError) as error:
+        surveys.run_here(survey, progress=progress)
+    halves = [path for path in survey.parent.rglob("*.partial") if path.is_file()]
+    assert not halves
+    assert [result.outcome for result in error.value.results] == ["stopped"]
+    assert not list(survey.parent.glob("out/N1[_.]*[!l]")), "products have names"  # all but N1.partial
+    return error.value
+
+
+def completes(survey: Path, undisturbed: dict[str, str], kept: set[int]) -> None:
+    """Run again: only what is missing is computed, and all is as if nothing had been."""
+    progress = surveys.Recorder()
+    with trouble.before("predict_block", lambda _: None) as calls:
+        (result,) = surveys.run_here(survey, progress=progress)
+    assert result.outcome == "done", result.details
+    assert {call.index for call in calls} == set(range(8)) - kept
+    assert progress.started["N1"] == (40, 5 * len(kept))
+    assert surveys.tree(survey.parent / "out") == undisturbed
+    assert not list(survey.parent.rglob("*.partial"))
+
+
+# --- signals ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_lets_finish_what_is_under_way(survey: Path, undisturbed: dict[str, str], number: int) -> None:
+    told = threading.Event()
+
+    class Told(surveys.Recorder):
+        def message(self, text: str) -> None:
+            super().message(text)
+            if "finishing the chunks under way" in text:
+                told.set()
+
+    def strike(here: trouble.Step) -> None:
+        if here.index == 2:
+            os.kill(os.getpid(), number)
+            assert told.wait(20)  # this chunk is still under way when the signal has been heard
+
+    progress, handlers = Told(), [signal.getsignal(each) for each in SIGNALS]
+    with trouble.before("predict_block", strike) as calls:
+        error = stopped(survey, progress)
+    name = signal.Signals(number).name
+    assert str(error) == f"stopped ({name})"
+    assert f"{name}: finishing the chunks under way (once more: stop at once)" in progress.messages
+    kept = chunks(survey)
+    assert 2 in kept
+    assert kept == {call.index for call in calls}, "what was begun was finished"
+    assert len(kept) < 8, "nothing new was begun"
+    assert read_status(survey.parent / "out").state == f"stopped: {name}"
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
+    completes(survey, undisturbed, kept)
+
+
+def test_a_second_signal_stops_at_once(survey: Path, undisturbed: dict[str, str]) -> None:
+    over = threading.Event()
+
+    def strike(here: trouble.Step) -> None:
+        if here.index >= 2:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+            over.wait(3)  # hangs; a run that waited for it would have it in its ledger
+
+    began = time.monotonic()
+    try:
+        with trouble.before("predict_block", strike):
+            error = stopped(survey)
+    finally:
+        over.set()
+    assert str(error) == "stopped (SIGINT)"
+    kept = chunks(survey)
+    assert kept <= {0, 1}
+    assert time.monotonic() - began < 60
+    completes(survey, undisturbed, kept)
+
+
+def test_signals_mean_nothing_outside_a_run() -> None:
+    """Only a main thread gets them; elsewhere a run does without."""
+    stop, seen = StopRequest(), []
+    with signals_stop(stop, seen.append):
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert (stop.reason, stop.at_once) == ("SIGHUP", False)
+
+    def elsewhere() -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        with signals_stop(StopRequest(), seen.append):
+            assert signal.getsignal(signal.SIGTERM) is before
+        seen.append("done")
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert "done" in seen
+
+
+# --- disks that are full ---
+
+
+@contextmanager
+def full(owner: Any, name: str, *, after: int) -> Iterator[None]:
+    """A disk that is full from the n-th call of something on."""
+    original, count = getattr(owner, name), [0]
+
+    def write(*args: Any, **more: Any) -> Any:
+        count[0] += 1
+        if count[0] > after:
+            raise FULL
+        return original(*args, **more)
+
+    with mock.patch.object(owner, name, write):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "after"),
+    [
+        (GalaxyStore, "begin", 0),
+        (GalaxyStore, "create", 0),
+        (GalaxyStore, "write_record", 3),
+        (GalaxyStore, "_write_shards", 3),
+        (ledger, "to_disk", 0),  # after the last chunk: in publish
+        (os, "fsync", 12),  # in the middle of a chunk
+        (GalaxyStore, "assemble", 0),
+        (GalaxyStore, "publish", 0),
+    ],
+)
+def test_a_full_disk_stops_the_run_and_costs_nothing(
+    survey: Path, undisturbed: dict[str, str], owner: Any, name: str, after: int
+) -> None:
+    with full(owner, name, after=after):
+        error = stopped(survey)
+    text = str(error)
+    assert text.startswith(f"no space left on the disk of {survey.parent / 'out'}: ")
+    free, needed = text.split(": ", 1)[1].split(" are free, what is missing may take up to ")
+    assert float(free.split()[0]) > 0
+    assert float(needed.split()[0]) > 0
+    kept = chunks(survey)
+    if name in ("write_record", "_write_shards"):
+        assert len(kept) == after
+    completes(survey, undisturbed, kept)
+
+
+@pytest.mark.parametrize("step", ["export_fits", "draw_maps"])
+def test_a_disk_that_is_full_when_products_are_made(survey: Path, undisturbed: dict[str, str], step: str) -> None:
+    """The files' own writes fail, in the middle."""
+    device = Path("/dev/full")
+    assert device.exists()
+
+    def no_room(store: Path, path: Path) -> None:
+        target = path / "N1_MAPS.fits" if path.is_dir() else path
+        target.write_bytes(b"half")
+        with device.open("wb", buffering=0) as file:
+            file.write(b"x")
+
+    with mock.patch(f"galprote.workflows.publish.{step}", no_room):
+        error = stopped(survey)
+    assert "no space left" in str(error)
+    assert chunks(survey) == set(range(8))
+    assert not [path for path in survey.parent.rglob("*") if path.suffix in (".png", ".fits")], "half a product"
+    completes(survey, undisturbed, set(range(8)))
+
+
+def test_a_disk_that_is_full_when_a_failure_is_recorded(survey: Path, undisturbed: dict[str, str]) -> None:
+    with (
+        trouble.before("predict_block", trouble.failing(3)),
+        full(GalaxyStore, "record_failures", after=1),  # the first empties the list
+    ):
+        assert "no space left" in str(stopped(survey))
+    completes(survey, undisturbed, chunks(survey))
+
+
+def test_a_run_outlives_its_log(survey: Path, undisturbed: dict[str, str]) -> None:
+    """run.json, summary.json and failures.csv are for people; products are what a run is for."""
+    with full(logbook, "write_text", after=0), full(logbook, "write_failures", after=0):
+        (result,) = surveys.run_here(survey)
+    assert result.outcome == "done", result.details
+    assert surveys.tree(survey.parent / "out") == undisturbed
+    assert not (survey.parent / "out" / "run.json").exists()
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    ledger.write_text(path, "old")
+    with full(os, "fsync", after=0), pytest.raises(OSError, match="No space left"):
+        ledger.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_known_behind_other_errors(number: int) -> None:
+    try:
+        try:
+            raise OSError(number, "full")
+        except OSError as cause:
+            raise ValueError("cannot write") from cause
+    except ValueError as error:
+        assert is_disk_full(error)
+    assert not is_disk_full(OSError(errno.EIO, "broken"))
+    assert not is_disk_full(None)
