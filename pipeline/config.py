@@ -4,19 +4,19 @@ A survey has `defaults` and a list of `galaxies`; each galaxy is the defaults wi
 by section. Relative paths are relative to the YAML. `{name}` in a cube's path stands for the galaxy's name.
 """
 
-import difflib
 import glob
 import os
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ByteSize, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ByteSize, Field, TypeAdapter, ValidationError, model_validator
 
 from galprote.model.errors import ConfigError
 from galprote.model.extinction import ExtinctionLaw
 from galprote.pipeline.cluster_config import CLUSTER_TYPES, AnyCluster, ClusterConfig, LocalCluster
 from galprote.pipeline.line_filter import LineFilterConfig
 from galprote.pipeline.mock import MockConfig
+from galprote.pipeline.problems import problem
 from galprote.pipeline.section import Section
 from galprote.pipeline.yaml_loader import count_values, read_yaml
 
@@ -134,14 +134,6 @@ class SurveyConfig(Section):
         return self
 
 
-def _sections(base: type[BaseModel]) -> list[type[BaseModel]]:
-    return [section for child in base.__subclasses__() for section in (child, *_sections(child))]
-
-
-_SECTIONS: tuple[type[BaseModel], ...] = (*_sections(Section), LineFilterConfig, MockConfig)
-_KEYS = {key for section in _SECTIONS for key in section.model_fields}
-
-
 #: Problems that are told, and values in `defaults`: what is beyond is no survey that somebody wrote.
 MAX_PROBLEMS: Final = 100
 MAX_DEFAULTS: Final = 1000
@@ -176,7 +168,7 @@ def read_survey(path: str | Path) -> SurveyConfig:
     except ValidationError as error:
         # When a galaxy is wrong, pydantic adds that there are too few.
         items = [item for item in error.errors() if item["type"] != "too_short" or not raw.get("galaxies")]
-        lines = list(dict.fromkeys(_problem(path, raw, item) for item in items[:MAX_PROBLEMS]))
+        lines = list(dict.fromkeys(problem(path, raw, item) for item in items[:MAX_PROBLEMS]))
         more = [f"{path}: and {len(items) - MAX_PROBLEMS:,} more"] if len(items) > MAX_PROBLEMS else []
         raise ConfigError("\n".join(lines + more)) from error
     try:
@@ -216,49 +208,6 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _problem(path: Path, raw: dict[str, Any], item: Any) -> str:
-    """One validation error as `file: galaxies[3].redshift = -0.2: what was expected`."""
-    loc = item["loc"]
-    if loc[:1] == ("cluster",) and loc[1:2] and loc[1] in CLUSTER_TYPES:
-        loc = ("cluster", *loc[2:])  # pydantic names the back-end, the YAML does not
-    if (
-        loc[:1] == ("galaxies",)
-        and _given(raw.get("defaults"), loc[2:])
-        and not _given(raw["galaxies"][loc[1]], loc[2:])
-    ):
-        loc = ("defaults", *loc[2:])  # told once, where it is written
-    where = ""
-    for part in loc:
-        where += f"[{part}]" if isinstance(part, int) else f".{part:.60}"
-    where = where.removeprefix(".") or "survey"
-    if item["type"] == "missing":
-        return f"{path}: {where}: missing; it has no default"
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(loc[-1])[:60], sorted(_KEYS - {loc[-1]}), n=1)
-        return f"{path}: {where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
-    if item["type"] in ("model_type", "tuple_type"):
-        wanted = "a list" if item["type"] == "tuple_type" else "a mapping"
-        return f"{path}: {where}: expected {wanted}, found {item['input']!r:.60}"
-    found = item["input"]
-    shown = f" = {_short(found)}" if isinstance(found, str | int | float | bool | None) else ""
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{path}: {where}{shown}: {message[0].lower()}{message[1:]}"
-
-
-def _short(value: Any) -> str:
-    text = "a huge number" if isinstance(value, int) and abs(value) > 10**18 else repr(value)
-    return text if len(text) <= 120 else f"{text[:120]}..."
-
-
-def _given(section: Any, keys: tuple[Any, ...]) -> bool:
-    """Whether nested mappings have a value there."""
-    for key in keys:
-        if not isinstance(section, dict) or key not in section:
-            return False
-        section = section[key]
-    return bool(keys)
 
 
 def _absolute(survey: SurveyConfig, folder: Path) -> SurveyConfig:
@@ -324,7 +273,7 @@ def choose_cluster(choice: str) -> AnyCluster:
         cluster: AnyCluster = TypeAdapter(ClusterConfig).validate_python(raw)
     except ValidationError as error:
         items = [item | {"loc": ("cluster", *item["loc"])} for item in error.errors()]
-        lines = dict.fromkeys(_problem(path, {"cluster": raw, "galaxies": []}, item) for item in items)
+        lines = dict.fromkeys(problem(path, {"cluster": raw, "galaxies": []}, item) for item in items)
         if choice in CLUSTER_TYPES:
             lines["write the section into the survey's YAML or a file: profiles are in docs/hpc.md"] = None
         raise ConfigError("\n".join(lines)) from error

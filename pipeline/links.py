@@ -27,6 +27,7 @@ def refuse_links(output: Path, names: Iterable[str]) -> None:
     if output.is_symlink() and not output.exists():
         raise ConfigError(f"output = {output}: a link to {output.readlink()}, which is not there; make that folder")
     paths = [output / file for name in names for file in (*all_product_files(name), f"{name}.partial")]
+    paths += [output / name for name in (".lock", ".scratch", ".slurm", "mock")]
     links = [path for path in paths if path.is_symlink()]
     if links:
         raise ConfigError(

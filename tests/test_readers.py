@@ -76,7 +76,8 @@ def test_an_indexed_slab_array_equals_the_indexed_cube(
     hdu = read_hdus(path)[0]
     assert hdu.image is not None
     first = 1 if step == 1 else 9
-    slabs = SlabArray(str(path), (0, 0), hdu.image, first, 9, step, (order[0], order[1], order[2]))
+    stamp = path.stat().st_size, path.stat().st_mtime_ns
+    slabs = SlabArray(str(path), stamp, hdu.image, first, 9, step, (order[0], order[1], order[2]))
     wanted = values[1:10][::step]
     assert slabs.shape == wanted.shape
     index = data.draw(

@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 
-from galprote.pipeline import ledger
+from galprote.pipeline import ledger, store
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows import logbook
 from galprote.workflows.status import read_status
@@ -180,7 +180,7 @@ def full(owner: Any, name: str, *, after: int) -> Iterator[None]:
         (GalaxyStore, "create", 0),
         (GalaxyStore, "write_record", 3),
         (GalaxyStore, "_write_shards", 3),
-        (ledger, "to_disk", 0),  # after the last chunk: in publish
+        (store, "to_disk", 2),  # shards
         (os, "fsync", 12),  # in the middle of a chunk
         (GalaxyStore, "assemble", 0),
         (GalaxyStore, "publish", 0),
@@ -195,8 +195,8 @@ def test_a_full_disk_stops_the_run_and_costs_nothing(
     assert text.startswith(f"no space left on the disk of {survey.parent / 'out'}: ")
     free, needed = text.split(": ", 1)[1].split(" are free, what is missing may take up to ")
     assert float(free.split()[0]) > 0
-    assert float(needed.split()[0]) > 0
     kept = chunks(survey)
+    assert (float(needed.split()[0]) > 0) == (len(kept) < 8)
     if name in ("write_record", "_write_shards"):
         assert len(kept) == after
     completes(survey, undisturbed, kept)

@@ -19,8 +19,8 @@ from galprote.pipeline.block import BlockProducts
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import MAPS
 from galprote.pipeline.store import CubeArray, GalaxyStore
-from galprote.workflows.galaxy import GalaxyWork
 from galprote.workflows.publish import publish_products
+from galprote.workflows.work import GalaxyWork
 from tests import surveys
 
 PLAN = ChunkPlan(channels=50, ny=7, nx=5, rows=3, workers=1, chunk_bytes=0, peak_bytes=0)

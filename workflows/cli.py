@@ -35,6 +35,23 @@ app = typer.Typer(
 Survey = Annotated[Path, typer.Argument(metavar="SURVEY.yaml", help="The survey: see configs/survey.yaml.")]
 
 
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|local-cuda|tcp://...|FILE.yaml",
+        help="Where to work instead of what the survey says: a back-end, a scheduler, or a file with the section.",
+    ),
+]
+
+
+def _read(survey: Path, cluster: str | None) -> "SurveyConfig":
+    """The survey, on another cluster if one is named."""
+    from galprote.pipeline.config import choose_cluster, read_survey
+
+    config = read_survey(survey)
+    return config if cluster is None else config.model_copy(update={"cluster": choose_cluster(cluster)})
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"galprote {version('galprote')}")
@@ -54,28 +71,20 @@ def _options(
 def run(
     survey: Survey,
     overwrite: Annotated[bool, typer.Option(help="Replace products that were made with other settings.")] = False,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="local|local-cuda|tcp://...|FILE.yaml",
-            help="Where to work instead of what the survey says: a back-end, a scheduler, or a file with the section.",
-        ),
-    ] = None,
+    cluster: Cluster = None,
     debug: Debug = False,
 ) -> None:
     """Map every galaxy of a survey.
 
     What is finished is never computed twice: run the same command again after an interruption.
     """
-    from galprote.pipeline.config import choose_cluster, read_survey
     from galprote.workflows.progress import make_progress
     from galprote.workflows.stop import StoppedError
     from galprote.workflows.survey import run_survey
 
-    config = read_survey(survey)
-    if cluster is not None:
-        config = config.model_copy(update={"cluster": choose_cluster(cluster)})
-    words = ["galprote-pipeline", "run", str(survey.resolve()), *(["--cluster", cluster] if cluster else [])]
+    config = _read(survey, cluster)
+    choice = str(Path(cluster).resolve()) if cluster and Path(cluster).is_file() else cluster
+    words = ["galprote-pipeline", "run", str(survey.resolve()), *(["--cluster", choice] if choice else [])]
     command = shlex.join(words)
     try:
         with make_progress(console) as progress:
@@ -121,6 +130,7 @@ def status(
 @app.command()
 def plan(
     survey: Survey,
+    cluster: Cluster = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -128,11 +138,10 @@ def plan(
 
     Works without the cubes: it then says which are missing and where it looked.
     """
-    from galprote.pipeline.config import read_survey
     from galprote.workflows.planning import plan_survey
     from galprote.workflows.reporting import plan_dict, plan_table
 
-    config = read_survey(survey)
+    config = _read(survey, cluster)
     plans = plan_survey(config)
     if as_json:
         typer.echo(json.dumps(plan_dict(config, plans), indent=1))

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 from distributed import Client, Future, KilledWorker
 from distributed.scheduler import NoValidWorkerError
 
-from galprote.model.errors import CubeError
+from galprote.model.errors import ConfigError, CubeError
 from galprote.pipeline.graph import ChunkSummary, failing_worker
 from galprote.workflows.cluster import Keeper
 from galprote.workflows.stop import StopRequest, is_disk_full
@@ -188,6 +188,7 @@ class Dispatcher:
         try:
             attempt.future = attempt.work.submit(self.client, attempt.index, attempt.number, others)
         except Exception as error:
+            self.solo = None
             self._failed(attempt, error)
             return
         attempt.number += 1
@@ -295,7 +296,11 @@ class Dispatcher:
         self.workers = list(found)
         self.window = max(1, self.per_gpu * gpus + self.per_worker * (len(found) - gpus))
         self.on_workers(len(found), gpus)
-        words = self.keeper.check()
+        try:
+            words = self.keeper.check()
+        except ConfigError as error:
+            self.stop.ask(str(error), at_once=True)
+            return
         if not found and self.stop.requested:
             self.stop.ask("", at_once=True)
         if words and time.monotonic() - self.said > 60:

@@ -79,9 +79,11 @@ def sole_run(output: Path, say: Callable[[str], None] = lambda _: None, *, silen
         lock.truncate(0)
         lock.write(json.dumps(asdict(holder)))
         lock.flush()
-        with _heartbeat(output / ".lock"):
-            yield
-        lock.truncate(0)
+        try:
+            with _heartbeat(output / ".lock"):
+                yield
+        finally:  # after an error, too: only who dies leaves a name behind
+            lock.truncate(0)
 
 
 def read_holder(output: Path) -> Holder | None:
@@ -104,8 +106,8 @@ def is_alive(output: Path, holder: Holder, *, silence: float = SILENCE) -> bool:
         Seconds since the last sign of life, of a holder on another machine.
     """
     if holder.host == socket.gethostname():
-        with suppress(OSError), (output / ".lock").open("a+", encoding="utf-8") as lock:
-            held = _flock(lock)
+        with suppress(OSError), (output / ".lock").open(encoding="utf-8") as lock:  # it may be somebody else's
+            held = _flock(lock, fcntl.LOCK_SH)
             return _pid_exists(holder.pid) if held is None else not held
         return False
     with suppress(OSError):
@@ -113,10 +115,10 @@ def is_alive(output: Path, holder: Holder, *, silence: float = SILENCE) -> bool:
     return False
 
 
-def _flock(lock: IO[str]) -> bool | None:
+def _flock(lock: IO[str], kind: int = fcntl.LOCK_EX) -> bool | None:
     """Whether the lock was got; None where the file system has no locks."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False

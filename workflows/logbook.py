@@ -29,9 +29,13 @@ from galprote.pipeline.graph import ChunkSummary
 from galprote.pipeline.ledger import write_text
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.failures import ChunkFailure, describe, whole_galaxy, write_failures
-from galprote.workflows.galaxy import GalaxyJob, GalaxyWork, assumptions
+from galprote.workflows.galaxy import GalaxyJob, assumptions
 from galprote.workflows.monitor import SurveyMonitor
 from galprote.workflows.progress import RunProgress
+from galprote.workflows.work import GalaxyWork
+
+#: What a dashboard listens to that everybody can reach.
+ANYWHERE = ("0.0.0.0", "[::]", "")  # noqa: S104 - only compared with
 
 Outcome = Literal["done", "skipped", "incomplete", "failed", "stopped"]
 
@@ -99,6 +103,9 @@ class Logbook:
         link = client.dashboard_link
         if not link or cluster.dashboard is None:
             return
+        if not isinstance(cluster, ExistingCluster):  # Dask names the scheduler's host, not where the dashboard listens
+            host, port = cluster.dashboard.rpartition(":")[0], urlsplit(link).port
+            link = f"http://{socket.gethostname() if host in ANYWHERE else host}:{port}/status"
         self.say(f"Dask dashboard: {link}")
         port = urlsplit(link).port
         if urlsplit(link).hostname in ("127.0.0.1", "localhost") and ("SSH_CONNECTION" in os.environ or _on_slurm()):

@@ -9,7 +9,7 @@ from galprote.model.checkpoint import checkpoint_config, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import covered
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
-from galprote.pipeline.layout import product_files
+from galprote.pipeline.layout import all_product_files, product_files
 from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES, ChunkPlan, plan_chunks
 from galprote.pipeline.provenance import mask_file
 from galprote.pipeline.readers.shape import cube_shape
@@ -88,6 +88,17 @@ def missing_inputs(survey: SurveyConfig) -> list[str]:
         if galaxy.mask is not None and not mask_file(galaxy.mask).is_file():
             problems.append(f"{galaxy.name}: no such mask: {galaxy.mask}")
     return problems
+
+
+def inputs_in_the_way(survey: SurveyConfig) -> list[str]:
+    """Every cube that has the place of a product, as messages."""
+    products = {survey.output.resolve() / file for galaxy in survey.galaxies for file in all_product_files(galaxy.name)}
+    cubes = {galaxy.name: find_cube(galaxy).resolve() for galaxy in survey.galaxies if galaxy.cube is not None}
+    return [
+        f"{name}: the cube {cube} has the name of a product; choose another output folder"
+        for name, cube in cubes.items()
+        if cube in products
+    ]
 
 
 def galaxy_plan(

@@ -52,7 +52,7 @@ def _failure_words(failure: ChunkFailure) -> str:
 def truth_tables(survey: SurveyConfig, results: list[GalaxyResult]) -> list[Table]:
     """Maps against truth, for the synthetic galaxies of a survey."""
     tables = []
-    usable = {result.name for result in results if result.outcome != "failed"}
+    usable = {result.name for result in results if result.outcome not in ("failed", "stopped")}
     for galaxy in survey.galaxies:
         if galaxy.mock is None or galaxy.name not in usable:
             continue

@@ -62,10 +62,9 @@ class SrunJob(SLURMJob):  # type: ignore[misc]
         """Start the step."""
         script = Path(self.log_directory) / f"{self.name}.sh"
         script.write_text(self.job_script())  # type: ignore[no-untyped-call]
-        cores = f"--cpus-per-task={int(self.worker_cores)}"
-        memory = f"--mem={int(self.worker_memory or 0) // 1024**2}M"
-        options = [cores, memory]
-        options = [text for text in options if not any(skip in text for skip in self.job_directives_skip)]
+        # The same as sbatch would be asked for: what is to be left out is left out already.
+        options = re.findall(r"^#SBATCH (--(?:cpus-per-task|mem)=\S+)$", str(self.job_header), re.MULTILINE)
+        options = [text for text in options if text not in self.job_extra_directives]
         command = ["srun", "--ntasks=1", "--nodes=1", "--exact", *options, *self.job_extra_directives]
         log = Path(self.log_directory) / f"{self.name}.log"
         with log.open("ab") as file:
@@ -103,10 +102,13 @@ class JobKeeper:
     cluster : SLURMCluster
     say : callable
         Told of lost jobs.
+    patience : float
+        Seconds without a worker, and without a job that waits or runs, after which it gives up.
     """
 
-    def __init__(self, cluster: SLURMCluster, say: Callable[[str], None]) -> None:
-        self.cluster, self.say = cluster, say
+    def __init__(self, cluster: SLURMCluster, say: Callable[[str], None], patience: float) -> None:
+        self.cluster, self.say, self.patience = cluster, say, patience
+        self.seen = time.monotonic()
         self.asked = 0.0
         self.words = ""
         self.vain: dict[str, int] = {}
@@ -132,6 +134,13 @@ class JobKeeper:
             return self.words  # SLURM does not answer at the moment
         known = {str(about["name"]) for about in self.cluster.scheduler_info["workers"].values()}
         connected = {name for name in jobs if any(other == name or other.startswith(f"{name}-") for other in known)}
+        steps = any(isinstance(job, SrunJob) and not job.has_ended() for job in jobs.values())
+        if connected or states or steps:
+            self.seen = time.monotonic()
+        elif time.monotonic() - self.seen > self.patience:
+            raise ConfigError(
+                f"cluster: no worker and no job in the queue for {self.patience:.0f} s, and SLURM takes none"
+            )
         self.worked |= {jobs[name].job_id for name in connected}
         for name, job in jobs.items():
             gone = job.has_ended() if isinstance(job, SrunJob) else job.job_id not in states
@@ -168,7 +177,7 @@ def job_states(jobs: list[str]) -> dict[str, str] | None:
     """Which jobs SLURM still knows, and why those that wait are waiting; None if it does not answer."""
     if not jobs:
         return {}
-    command = ["squeue", "--noheader", "--me", "--states=PENDING,RUNNING,CONFIGURING,COMPLETING", "--format=%i|%t|%r"]
+    command = ["squeue", "--noheader", "--me", "--format=%i|%t|%r"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 - no input
     except (OSError, subprocess.TimeoutExpired):
@@ -210,6 +219,10 @@ def start_slurm(
     """
     check_here(config)
     folder = output / ".slurm"
+    if re.search(r"[^\w@+=:,./-]", str(folder)):
+        raise ConfigError(
+            f"output = {output}: SLURM's scripts take no blanks or special characters in it; choose another folder"
+        )
     folder.mkdir(mode=0o700, exist_ok=True)
     for key in folder.glob(".dask-jobqueue.worker.*"):
         key.unlink()  # of a run that was killed
@@ -238,7 +251,7 @@ def start_slurm(
                 cluster.sync(cluster._correct_state)
             except (RuntimeError, ValueError) as error:
                 raise ConfigError(f"cluster: SLURM refuses the jobs: {refusal(str(error))}") from error
-            yield cluster, JobKeeper(cluster, say)
+            yield cluster, JobKeeper(cluster, say, config.patience)
 
 
 def _specification(cluster: SLURMCluster, config: SlurmConfig, folder: Path) -> dict[str, Any]:
@@ -259,6 +272,8 @@ def job_options(config: SlurmConfig, group: WorkerGroup, folder: Path) -> dict[s
     """dask-jobqueue's options of one group's jobs."""
     gpu = group is config.gpu
     arguments = ["--no-dashboard"] + (["--resources", "GPU=1"] if gpu else [])
+    # A lost job is replaced by the keeper; SLURM's own requeue would make it two.
+    requeue = ["--no-requeue"] if isinstance(config, SlurmCluster) and "--no-requeue" not in group.directives else []
     options: dict[str, Any] = {
         "cores": max(group.cores, 3) if gpu else group.cores,  # threads: while one predicts, others read and write
         "job_cpu": group.cores,
@@ -268,7 +283,7 @@ def job_options(config: SlurmConfig, group: WorkerGroup, folder: Path) -> dict[s
         "walltime": group.walltime,
         "interface": config.interface,
         "worker_extra_args": arguments,
-        "job_extra_directives": list(group.directives),
+        "job_extra_directives": [*requeue, *group.directives],
         "job_directives_skip": [f"{text}" for text in group.skip_directives],
         "job_script_prologue": list(config.prologue),
         "log_directory": str(folder),

@@ -16,6 +16,7 @@ from galprote.pipeline.cluster_config import ExistingCluster
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.graph import ModelReference
 from galprote.pipeline.ledger import write_text
+from galprote.pipeline.links import refuse_links
 from galprote.pipeline.mock import make_mock, truth_path
 from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER
 from galprote.pipeline.provenance import NUMERIC_VERSION
@@ -25,12 +26,13 @@ from galprote.workflows.cluster import Keeper, start_cluster
 from galprote.workflows.dashboard import shown
 from galprote.workflows.disk import disk_words
 from galprote.workflows.dispatch import Dispatcher
-from galprote.workflows.galaxy import GalaxyJob, GalaxyWork, begin_galaxy, check_galaxy
+from galprote.workflows.galaxy import GalaxyJob, check_galaxy
 from galprote.workflows.lock import sole_run
 from galprote.workflows.logbook import GalaxyResult, Logbook
-from galprote.workflows.planning import galaxy_plan, missing_inputs, mock_cube_path
+from galprote.workflows.planning import galaxy_plan, inputs_in_the_way, missing_inputs, mock_cube_path
 from galprote.workflows.progress import RunProgress
 from galprote.workflows.stop import StoppedError, StopRequest, is_disk_full, signals_stop
+from galprote.workflows.work import GalaxyWork, begin_galaxy
 from galprote.workflows.workers import check_workers, gpu_workers
 
 
@@ -71,9 +73,10 @@ def run_survey(
     StoppedError
         If the run was asked to stop, the disk is full, or the workers are lost; what is finished is kept.
     """
-    problems = missing_inputs(survey)
+    problems = missing_inputs(survey) or inputs_in_the_way(survey)
     if problems:
         raise ConfigError("\n".join(problems))
+    refuse_links(survey.output, [galaxy.name for galaxy in survey.galaxies])
     model, templates = load_model(survey)
     stop = StopRequest()
     with sole_run(survey.output, progress.message), signals_stop(stop, progress.message):
@@ -83,6 +86,10 @@ def run_survey(
         try:
             if jobs and not stop.requested:
                 _compute(survey, jobs, model, templates, logbook, stop)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            stop.ask("disk full")
         finally:
             results = logbook.close(stop.reason)
     if stop.requested:
