@@ -2,6 +2,7 @@
 # make demo-real  map a real MUSE cube (60 MB from PyPI)
 # make stars      fetch two libraries of stars for `appraise` and `evaluate --suite anomalies` (120 MB from PyPI)
 # make test       the tests;  make lint: ruff and mypy;  make venv: only install
+# make test-slurm, make test-browser   those that need a SLURM, a headless Chromium (skipped where there is none)
 # make clean      remove caches and build products;  make distclean: .venv and downloads too
 #
 # PYTHON      interpreter for .venv; by default the first of these that is Python >= 3.11 and can make environments
@@ -22,7 +23,7 @@ MANGADAP := sdss-mangadap==4.5.0
 STARS := data/stars/.fetched
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo demo-real stars test lint clean distclean
+.PHONY: help venv demo demo-real stars test test-slurm test-browser lint clean distclean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -39,6 +40,12 @@ stars: $(STARS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser"
+
+test-slurm: $(INSTALLED)
+	$(BIN)/python -m pytest -m slurm
+
+test-browser: $(INSTALLED)
+	$(BIN)/python -m pytest -m browser
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -11,12 +11,15 @@ from galprote.model.grids import N_KEPT, N_WAVELENGTH
 
 #: Memory of a process before it has read anything: the interpreter, the libraries and, in a worker, the model; CUDA's
 #: libraries take some GB of a GPU worker's host memory.
-DRIVER_BYTES: Final = 560 * 1024**2
+DRIVER_BYTES: Final = 640 * 1024**2
 WORKER_BYTES: Final = 650 * 1024**2
 GPU_WORKER_BYTES: Final = 3 * 1024**3
 
 #: Most rows in a chunk: beyond it reading gets no faster, and the work is shared less evenly.
 MOST_ROWS: Final = 16
+
+#: Fewest spaxels of a chunk, where the memory allows: the model takes 128 spectra at once, or as long for fewer.
+FEWEST_SPAXELS: Final = 256
 
 #: Chunks that each worker has under way: one in work, and one whose parts wait for their next step.
 CHUNKS_PER_WORKER: Final = 2
@@ -80,6 +83,11 @@ def spaxel_bytes(channels: int, *, continuum: bool, grid: int) -> int:
     return native + rest + products + (8 * channels * 4 if continuum else 0)
 
 
+def even_rows(ny: int, nx: int, workers: int) -> int:
+    """Most rows in a chunk that still give every worker a few, but not so few that the model idles."""
+    return max(ny // (4 * workers), min(ny, -(-FEWEST_SPAXELS // nx)))
+
+
 def plan_chunks(
     shape: tuple[int, int, int],
     *,
@@ -131,10 +139,10 @@ def plan_chunks(
         affordable = left // (row_bytes * under_way)
         if affordable >= smallest:
             # No more rows than give every worker a few chunks.
-            chosen = rows or int(min(affordable, MOST_ROWS, max(1, ny // (4 * count))))
-            chunk = chosen * row_bytes
-            peak = DRIVER_BYTES + count * (worker_bytes + under_way * chunk)
-            return ChunkPlan(channels, ny, nx, chosen, count, chunk, peak)
+            chosen = rows or int(min(affordable, MOST_ROWS, even_rows(ny, nx, count)))
+            chunk, used = chosen * row_bytes, min(count, -(-ny // chosen))
+            peak = DRIVER_BYTES + used * (worker_bytes + under_way * chunk)
+            return ChunkPlan(channels, ny, nx, chosen, used, chunk, peak)
     needed = DRIVER_BYTES + worker_bytes + under_way * smallest * row_bytes
     raise PlanError(
         f"{where}: one worker with chunks of {smallest} row(s) needs {needed / 2**30:.2f} GiB, {key} allows "

@@ -3,9 +3,11 @@
 import importlib.util
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -15,6 +17,7 @@ from distributed import Client, LocalCluster
 
 from galprote.workflows.dashboard import shown
 from galprote.workflows.monitor import SurveyMonitor
+from tests import surveys
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -194,3 +197,27 @@ def test_a_run_is_seen_on_its_dashboard(tmp_path):
         port = cluster.scheduler.http_server.port  # the cluster's link has an address that is not listened to
         check_dashboard(f"http://127.0.0.1:{port}/status", "NGC1", screenshot=str(picture))
         assert picture.stat().st_size > 0
+
+
+def test_a_real_run_is_seen_on_its_dashboard(tmp_path: Path) -> None:
+    """`galprote-pipeline run` says where its dashboard is; our page and our tasks are there while it works."""
+    checkpoint = surveys.write_checkpoint(tmp_path / "tiny.safetensors")
+    surveys.write_cube(tmp_path / "cube.fits", (400, 8))
+    cluster = {"workers": 1, "dashboard": "127.0.0.1:0"}
+    survey = surveys.write_survey(
+        tmp_path, [{"name": "NGC1", "cube": "cube.fits"}], checkpoint, cluster=cluster, chunks={"rows": 1}
+    )
+    command = [surveys.COMMAND, "run", str(survey)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            link = next(line.split()[-1] for line in process.stdout if line.startswith("Dask dashboard: "))
+            assert urlsplit(link).hostname == "127.0.0.1"
+            assert any("/galprote" in line for line in process.stdout if line.startswith("The survey's own page"))
+            ledger = tmp_path / "out" / "NGC1.partial" / "chunks"
+            wait_for("a finished chunk", lambda: next(ledger.glob("*.npz"), None), 60)
+            check_dashboard(link, "NGC1")
+        finally:
+            process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 3

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,20 +12,16 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
-from astropy.io import fits
-from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin
+import yaml
+from distributed import KilledWorker, WorkerPlugin
+from distributed.scheduler import NoWorkerError
 
-from galprote.model import predictor as predictors
-from galprote.model.checkpoint import load_checkpoint
-from galprote.model.predictor import Predictions, Predictor
-from galprote.pipeline.block import BlockProducts, BlockSettings, finish_block, predict_block, prepare_block
-from galprote.pipeline.line_filter import LineFilterConfig
-from galprote.pipeline.preprocess import PreprocessSettings
-from galprote.pipeline.products import MAPS
+from galprote.pipeline.config import read_survey
 from galprote.pipeline.quality import Status
 from galprote.workflows.cluster import start_cluster
+from galprote.workflows.stop import StoppedError
+from galprote.workflows.survey import run_survey
 from tests import surveys, trouble
 
 #: Eight chunks of one row, the fifth without data.
@@ -66,21 +61,6 @@ def survey(tmp_path: Path, cube: Path, checkpoint: Path) -> Path:
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-
-
-def arrays(folder: Path, name: str = "N1") -> dict[str, surveys.Array]:
-    """Every array of the store, with the image first, and of the FITS files."""
-    found = {}
-    with xr.open_zarr(folder / f"{name}.zarr") as store:
-        for key, array in store.variables.items():
-            found[str(key)] = array.transpose("y", "x", ...).to_numpy() if "y" in array.dims else array.to_numpy()
-    for path in folder.glob(f"{name}_*.fits"):
-        with fits.open(path) as hdus:
-            for hdu in hdus:
-                if hdu.data is not None:
-                    values = np.asarray(hdu.data)
-                    found[f"{path.name}[{hdu.name}]"] = np.moveaxis(values, -2, 0) if values.ndim > 1 else values
-    return found
 
 
 # --- exceptions ---
@@ -128,7 +108,7 @@ def test_a_chunk_that_fails_again_and_again_costs_its_spaxels(
     assert len(list((output / "N1.partial" / "chunks").iterdir())) == 6
 
     # What it gives
-    found, whole = arrays(output), arrays(undisturbed)
+    found, whole = trouble.arrays(output), trouble.arrays(undisturbed)
     assert found.keys() == whole.keys()
     lost = np.isin(np.arange(8), (2, 6))
     for name, values in found.items():
@@ -163,7 +143,7 @@ def test_what_fails_twice_is_mended_by_the_third_run(survey: Path, undisturbed: 
         with trouble.before("predict_block", trouble.failing(*lost)):
             (result,) = surveys.run_here(survey)
         assert sorted(failure.chunk for failure in result.failures) == list(lost)
-        assert (arrays(output)["status"][list(lost)] == LOST).all()
+        assert (trouble.arrays(output)["status"][list(lost)] == LOST).all()
         assert sorted(row["chunk"] for row in rows_of(output / "failures.csv")) == [str(index) for index in lost]
     surveys.run_here(survey)
     assert surveys.tree(output) == surveys.tree(undisturbed)
@@ -205,7 +185,7 @@ def test_three_deaths_condemn_a_chunk_and_the_third_is_lonely(survey: Path, undi
     assert [failure.chunk for failure in result.failures] == [3]
     assert (result.failures[0].attempts, len(company), company[2]) == (3, 3, set())
     assert len(begun) == 8, "the others come first"
-    assert (arrays(survey.parent / "out")["status"][3] == LOST).all()
+    assert (trouble.arrays(survey.parent / "out")["status"][3] == LOST).all()
     surveys.run_here(survey)
     assert surveys.tree(survey.parent / "out") == surveys.tree(undisturbed)
 
@@ -216,7 +196,6 @@ def test_a_chunk_that_kills_its_workers_is_found_out(survey: Path, undisturbed: 
 
     class Deadly(WorkerPlugin):
         def setup(self, worker: Any) -> None:
-            import os
 
             from distributed import get_worker
 
@@ -237,148 +216,26 @@ def test_a_chunk_that_kills_its_workers_is_found_out(survey: Path, undisturbed: 
             client.register_plugin(Deadly())
             yield client, keeper
 
+    content = yaml.safe_load(survey.read_text())
+    survey.write_text(yaml.safe_dump(content | {"cluster": {"workers": 2, "dashboard": None}}))
     progress = surveys.Recorder()
     with mock.patch("galprote.workflows.survey.start_cluster", deadly):
-        from galprote.pipeline.config import read_survey
-        from galprote.workflows.survey import run_survey
-
         (result,) = run_survey(read_survey(survey), progress)
     assert [failure.chunk for failure in result.failures] == [3], progress.messages
-    assert "its worker died; given up after 3 attempts" in progress.messages[-1]
+    assert progress.messages[-1] == "N1: chunk 3: its worker died; given up after 3 attempts"
     surveys.run_here(survey)
     assert surveys.tree(survey.parent / "out") == surveys.tree(undisturbed)
 
 
-# --- cubes that fail ---
-
-
-class After(surveys.Recorder):
-    """Does something when some chunks are done."""
-
-    def __init__(self, count: int, action: Any) -> None:
-        super().__init__()
-        self.count, self.action = count, action
-
-    def advance(self, name: str, spaxels: int, fitted: int) -> None:
-        super().advance(name, spaxels, fitted)
-        if self.chunks[name] == self.count:
-            self.action()
-
-
-@pytest.mark.parametrize("how", ["truncated", "replaced", "removed"])
-def test_a_cube_that_changes_while_it_is_read_fails_its_galaxy(
-    tmp_path: Path, cube: Path, checkpoint: Path, undisturbed: Path, how: str
-) -> None:
-    """Nothing is published; when the cube is what it was, the run goes on from what was read of it, and only of it."""
-    mine = tmp_path / "cube.fits"
-    shutil.copy2(cube, mine)
-    other = surveys.write_cube(tmp_path / "other" / "cube.fits", SHAPE, seed=2)
-    os.utime(other, (1e9, 1e9))
-    assert other.stat().st_size == mine.stat().st_size
-    actions = {
-        "truncated": lambda: os.truncate(mine, 100_000),
-        "replaced": lambda: other.replace(mine),
-        "removed": mine.unlink,
-    }
-    survey, output = small(tmp_path, mine, checkpoint), tmp_path / "out"
-    (result,) = surveys.run_here(survey, progress=After(2, actions[how]))
-    assert result.outcome == "failed"
-    assert str(mine) in result.error
-    assert {path.name for path in output.glob("N1*")} == {"N1.partial"}
-    shutil.copy2(cube, mine)
-    progress = surveys.Recorder()
-    (result,) = surveys.run_here(survey, progress=progress)
-    assert result.outcome == "done", result.details
-    assert progress.started["N1"][1] >= 10, "what was finished is kept"
-    assert surveys.tree(output) == surveys.tree(undisturbed)
-
-
-# --- numbers that are none ---
-
-SETTINGS = BlockSettings(
-    PreprocessSettings(
-        tuple(surveys.FIRST_CHANNEL + 1.25 * np.arange(surveys.CHANNELS)),
-        surveys.REDSHIFT, 0.02, "O94", 3.1, LineFilterConfig(), 5.0, 0.25,
-    ),
-    residual=True, continuum_subtracted=True, grid=True,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["model", "grid", "av", "gain"])
-def test_what_the_model_cannot_say_is_flagged_for_exactly_those_spectra(
-    checkpoint: Path, name: str, value: float
-) -> None:
-    predictor = Predictor(load_checkpoint(checkpoint), batch=32)
-    flux, variance = (values[:, None, :] for values in surveys.spectra(20))
-    prepared = prepare_block(flux, variance, None, SETTINGS)
-    spoiled = [3, 11]
-
-    def products() -> BlockProducts:
-        return finish_block(predict_block(prepared, SETTINGS, predictor), SETTINGS)
-
-    def spoil(self: Predictor, *args: Any) -> Predictions:
-        found = original(self, *args)
-        values = getattr(found, name)
-        for row in spoiled:
-            values[(row, *(size // 2 for size in values.shape[1:]))] = value
-        return found
-
-    whole, original = products(), Predictor.__call__
-    assert whole.fitted == 20
-    with mock.patch.object(Predictor, "__call__", spoil):
-        found = products()
-    assert found.fitted == 18
-    given = {product.name for product in MAPS} - {"flux", "snr", "filled_fraction", "replaced_samples", "status"}
-    for key, values in (found.maps | found.cubes).items():
-        mine, theirs = (np.moveaxis(each, 1, 0) if key == "grid" else np.moveaxis(each, -1, 0) for each in (
-            values, (whole.maps | whole.cubes)[key]
-        ))  # fmt: skip
-        others = np.setdiff1d(np.arange(20), spoiled)
-        assert mine[others].tobytes() == theirs[others].tobytes(), key
-        if key == "status":
-            assert (
-                mine[spoiled] & ~(Status.LINES_REPLACED | Status.BAD_VARIANCE | Status.FILLED) == Status.FAILED
-            ).all()
-        elif key in given or key in found.cubes:
-            assert np.isnan(mine[spoiled]).all(), key
-
-
-# --- memory ---
-
-
-@contextmanager
-def one_thread(**_: Any) -> Iterator[Client]:
-    options = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+def test_a_chunk_is_not_blamed_for_a_lack_of_workers(survey: Path, undisturbed: Path) -> None:
+    """The run ends, to be gone on with."""
+    error = NoWorkerError("predict", 300.0)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **options) as cluster,
-        Client(cluster) as client,
+        trouble.before("predict_block", trouble.failing(3, error=error)) as calls,
+        pytest.raises(StoppedError, match=r"stopped \(no worker came back within 300 s\)"),
     ):
-        yield client
-
-
-def test_a_device_without_memory_takes_smaller_batches(survey: Path, undisturbed: Path) -> None:
-    """It is said, also if the very first batch was too large, and the maps are the same."""
-    original, sizes = Predictor._batch, []
-
-    def scarce(self: Predictor, *args: Any) -> Any:
-        sizes.append(self.batch)
-        if self.batch > 32:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(self, *args)
-
-    predictors._load.cache_clear()
-    progress = surveys.Recorder()
-    try:
-        with mock.patch.object(Predictor, "_batch", scarce):
-            (result,) = surveys.run_here(survey, progress=progress, cluster=one_thread)
-    finally:
-        predictors._load.cache_clear()
-    assert result.outcome == "done", result.details
-    assert sizes[:3] == [128, 64, 32]
-    assert set(sizes[3:]) == {32}
-    told = [text for text in progress.messages if "memory ran out" in text]
-    assert told == ["N1: the device's memory ran out; the model now takes 32 spectra at once"]
-    found, whole = arrays(survey.parent / "out"), arrays(undisturbed)
-    for name, values in found.items():
-        np.testing.assert_allclose(values, whole[name], rtol=2e-3, atol=2e-5, err_msg=name)  # one rounding or another
+        surveys.run_here(survey)
+    assert sum(call.index == 3 for call in calls) == 1
+    assert not (survey.parent / "out" / "N1.zarr").exists()
+    surveys.run_here(survey)
+    assert surveys.tree(survey.parent / "out") == surveys.tree(undisturbed)

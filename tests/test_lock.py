@@ -64,8 +64,8 @@ def test_a_second_run_is_told_who_works_there(tmp_path: Path, flock: bool) -> No
         assert (holder.host, holder.pid) == (HERE, os.getpid())
         text = refused(tmp_path)
         assert text == (
-            f"output = {tmp_path}: another run is working there (process {os.getpid()} on {HERE}, since {holder.since}); "
-            "wait for it, or stop it"
+            f"output = {tmp_path}: another run is working there (process {os.getpid()} on {HERE}, "
+            f"since {holder.since}); wait for it, or stop it"
         )
         assert is_alive(tmp_path, holder)
         refused(tmp_path)  # whoever asked has not taken the lock away

@@ -1,14 +1,20 @@
-"""Trouble on demand: steps of chunks that fail, wait or are counted, on Dask workers that are threads of this process."""
+"""Trouble on demand: steps of chunks that fail, wait or are counted, on workers that are threads of this process."""
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import numpy as np
+import xarray as xr
+from astropy.io import fits
 from distributed import get_worker
+from distributed.diagnostics.plugin import SchedulerPlugin
 
 from galprote.pipeline import graph
+from tests import surveys
 
 
 class Step(NamedTuple):
@@ -32,7 +38,7 @@ def step_here() -> Step:
 
 @contextmanager
 def before(step: str, do: Callable[[Step], None]) -> Iterator[list[Step]]:
-    """Call something before a step (`prepare_block`, `predict_block`, `finish_block`) of every chunk; gives the calls."""
+    """Call something before `prepare_block`, `predict_block` or `finish_block` of every chunk; gives the calls."""
     original, calls = getattr(graph, step), []
 
     def troubled(*args: Any) -> Any:
@@ -55,3 +61,29 @@ def failing(
             raise error or ArithmeticError(f"chunk {here.index} is cursed")
 
     return fail
+
+
+class Places(SchedulerPlugin):
+    """Remembers which workers did what: addresses by step (`prepare`, `predict`, `write`)."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, set[str]] = {}
+
+    def transition(self, key: Any, start: str, finish: str, *args: Any, **more: Any) -> None:
+        if (start, finish) == ("processing", "memory"):
+            self.of.setdefault(str(key).split("-")[0], set()).add(str(more["worker"]))
+
+
+def arrays(folder: Path, name: str = "N1") -> dict[str, surveys.Array]:
+    """Every array of the store, with the image first, and of the FITS files."""
+    found = {}
+    with xr.open_zarr(folder / f"{name}.zarr") as store:
+        for key, array in store.variables.items():
+            found[str(key)] = array.transpose("y", "x", ...).to_numpy() if "y" in array.dims else array.to_numpy()
+    for path in folder.glob(f"{name}_*.fits"):
+        with fits.open(path) as hdus:
+            for hdu in hdus:
+                if hdu.data is not None:
+                    values = np.asarray(hdu.data)
+                    found[f"{path.name}[{hdu.name}]"] = np.moveaxis(values, -2, 0) if values.ndim > 1 else values
+    return found

@@ -73,7 +73,8 @@ def start_cluster(
         # The first death of a worker comes back as a failure of its chunks: the run counts them itself.
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "60s",
-        "distributed.scheduler.no-workers-timeout": "60s" if local else None,
+        # Ample: on a busy machine a worker may take a minute to come back.
+        "distributed.scheduler.no-workers-timeout": "300s" if local else None,
         "distributed.admin.large-graph-warning-threshold": "64MB",
     }
     with ExitStack() as stack:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from distributed import Client, Future, KilledWorker
-from distributed.scheduler import NoValidWorkerError
+from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
 from galprote.model.errors import ConfigError, CubeError
 from galprote.pipeline.graph import ChunkSummary, failing_worker
@@ -231,6 +231,8 @@ class Dispatcher:
             self.stop.ask(str(error))
         elif isinstance(error, NoValidWorkerError):
             self.stop.ask("no worker has what the tasks ask for (a GPU?)")
+        elif isinstance(error, NoWorkerError):  # no chunk's fault
+            self.stop.ask(f"no worker came back within {error.timeout:.0f} s")
         elif isinstance(error, KilledWorker):
             attempt.deaths += 1
             self._again(attempt, attempt.deaths, self.deaths, "its worker died")

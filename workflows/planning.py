@@ -10,7 +10,7 @@ from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import covered
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.layout import all_product_files, product_files
-from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES, ChunkPlan, plan_chunks
+from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES, ChunkPlan, even_rows, plan_chunks
 from galprote.pipeline.provenance import mask_file
 from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.store import GalaxyStore
@@ -130,7 +130,7 @@ def galaxy_plan(
     assert available.worker_bytes is not None
     one = make(budget_bytes=DRIVER_BYTES + available.worker_bytes, workers=1, key="the memory of a worker")
     if rows is None and survey.chunks.rows is None:  # the image shared out evenly among all workers
-        fewer = max(1, min(one.rows, shape[1] // (4 * available.workers)))
+        fewer = min(one.rows, even_rows(shape[1], shape[2], available.workers))
         one = replace(one, rows=fewer, chunk_bytes=one.chunk_bytes // one.rows * fewer)
     workers = max(1, min(available.workers, len(one.chunks)))
     return replace(one, workers=workers, peak_bytes=DRIVER_BYTES + workers * available.worker_bytes)

@@ -89,12 +89,17 @@ def read_status(output: Path) -> SurveyStatus:
         If no survey was run there.
     """
     try:
-        record = json.loads((output / "run.json").read_text(encoding="utf-8"))
-        galaxies = list(record["galaxies"])
+        return _survey(output, json.loads((output / "run.json").read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise ConfigError(f"{output}: no survey was run there (no run.json); give a survey's output folder") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{output}/run.json: cannot be read: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{output}/run.json: cannot be read: {why}") from error
+
+
+def _survey(output: Path, record: dict[str, Any]) -> SurveyStatus:
+    """A survey, by its record."""
+    galaxies = list(record["galaxies"])
     holder = read_holder(output)
     running = holder is not None and is_alive(output, holder)
     state = str(record.get("state", ""))

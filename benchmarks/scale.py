@@ -1,0 +1,141 @@
+"""What size costs: many small cubes, or one as large as PHANGS-MUSE's largest, with every process's memory watched.
+
+    python benchmarks/scale.py many --json scale-many.json       200 cubes of 12 x 12 spaxels
+    python benchmarks/scale.py huge --json scale-huge.json       3761 x 1190 x 1012, light in the middle 120 x 120 only
+
+The large cube is a file with holes: 36 GB by its length, much less on the disk. Reading a hole costs the copy alone.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+from astropy.io import fits
+
+from galprote.model.checkpoint import load_checkpoint
+from galprote.pipeline.config import read_survey
+from galprote.pipeline.mock import MockConfig, make_mock
+from galprote.workflows.planning import plan_survey
+
+COMMAND = str(Path(sys.executable).with_name("galprote-pipeline"))
+HUGE = (3761, 1190, 1012)
+
+
+def watch(survey: Path) -> dict[str, Any]:
+    """Run a survey; gives times, and peaks of memory (proportional) of driver, any worker and all together."""
+    output = survey.parent / "out"
+    began = time.perf_counter()
+    process = psutil.Popen([COMMAND, "run", str(survey)], stdout=subprocess.DEVNULL)
+    peaks: dict[str, int] = {"driver": 0, "worker": 0, "all": 0}
+    first_chunk = first_galaxy = None
+    while process.poll() is None:
+        total = 0
+        for member in [process, *process.children(recursive=True)]:
+            try:
+                used = member.memory_full_info().pss
+                kind = "driver" if member.pid == process.pid else "worker"
+            except psutil.Error:
+                continue
+            total += used
+            peaks[kind] = max(peaks[kind], used)
+        peaks["all"] = max(peaks["all"], total)
+        now = time.perf_counter() - began
+        if first_chunk is None and next(output.glob("*.partial/chunks/*.npz"), None):
+            first_chunk = now
+        if first_galaxy is None and next(output.glob("*.zarr"), None):
+            first_galaxy = now
+        time.sleep(0.1)
+    seconds = time.perf_counter() - began
+    mib = {f"peak_{name}_mib": round(value / 2**20) for name, value in peaks.items()}
+    record = json.loads((output / "run.json").read_text())
+    return {
+        "exit_code": process.wait(),
+        "seconds": round(seconds, 1),
+        "first_chunk_seconds": round(first_chunk or seconds, 1),
+        "first_galaxy_seconds": round(first_galaxy or seconds, 1),
+        "chunks": sum(galaxy["chunks_done"] for galaxy in record["galaxies"]),
+        "fitted": sum(galaxy["fitted"] for galaxy in record["galaxies"]),
+        **mib,
+    }
+
+
+def make_survey(folder: Path, cubes: list[Path], products: dict[str, bool], **more: Any) -> Path:
+    """Write a survey of cubes."""
+    galaxies = [{"name": path.stem, "cube": str(path), "products": products} for path in cubes]
+    survey = {
+        "output": "out",
+        "defaults": {"redshift": 0.008, "foreground": {"ebv": 0.03}},
+        "galaxies": galaxies,
+        "model": {"device": "cpu"},
+    }
+    path = folder / "survey.yaml"
+    path.write_text(yaml.safe_dump(survey | more))
+    return path
+
+
+def many(folder: Path, number: int) -> tuple[Path, dict[str, Any]]:
+    """The same small cube under many names."""
+    shape = (12, 12)
+    first = make_mock(MockConfig(shape=shape), folder / "first.fits", load_checkpoint().decoder)
+    cubes = [folder / f"G{index:03d}.fits" for index in range(number)]
+    for path in cubes:
+        os.link(first, path)
+    return make_survey(folder, cubes, {"figure": False}), {"cubes": number, "shape": shape}
+
+
+def huge(folder: Path, _: int) -> tuple[Path, dict[str, Any]]:
+    """A cube with holes and a bright middle."""
+    middle = make_mock(MockConfig(shape=(120, 120)), folder / "middle.fits", load_checkpoint().decoder)
+    path = folder / "HUGE.fits"
+    with fits.open(middle, memmap=True) as hdus, path.open("wb") as file:
+        file.write(hdus[0].header.tostring().encode())
+        for name in ("DATA", "STAT"):
+            header = hdus[name].header.copy()
+            header.update({"NAXIS1": HUGE[2], "NAXIS2": HUGE[1], "NAXIS3": HUGE[0]})
+            file.write(header.tostring().encode())
+            start, values = file.tell(), hdus[name].data
+            y, x = (HUGE[1] - 120) // 2, (HUGE[2] - 120) // 2
+            for channel in range(min(HUGE[0], len(values))):
+                for row in range(120):
+                    file.seek(start + 4 * ((channel * HUGE[1] + y + row) * HUGE[2] + x))
+                    file.write(np.ascontiguousarray(values[channel, row], dtype=">f4").tobytes())
+            file.seek(start + -(-int(np.prod(HUGE, dtype=np.int64)) * 4 // 2880) * 2880)
+        file.truncate()
+    about = {"shape": HUGE, "file_bytes": path.stat().st_size, "on_disk_bytes": path.stat().st_blocks * 512}
+    return make_survey(folder, [path], {"fits": False, "figure": False}), about
+
+
+def main() -> None:
+    """Make the input, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("many", "huge"))
+    parser.add_argument("--number", type=int, default=200)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="for input and products, removed at the end")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="scale-", dir=arguments.folder))
+    try:
+        survey, about = (many if arguments.what == "many" else huge)(folder, arguments.number)
+        plans = [item.plan for item in plan_survey(read_survey(survey)) if item.plan is not None]
+        planned = {"planned_peak_mib": round(max(plan.peak_bytes for plan in plans) / 2**20)}
+        found = about | planned | {"workers": plans[0].workers, "rows": plans[0].rows} | watch(survey)
+    finally:
+        shutil.rmtree(folder)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
