@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py many --json scale-many.json       200 cubes of 12 x 12 spaxels
     python benchmarks/scale.py huge --json scale-huge.json       3761 x 1190 x 1012, light in the middle 120 x 120 only
+    python benchmarks/scale.py scheduler --json scale-scheduler.json    what Dask and the dispatcher cost a chunk
 
 The large cube is a file with holes: 36 GB by its length, much less on the disk. Reading a hole costs the copy alone.
 """
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,16 @@ import numpy as np
 import psutil
 import yaml
 from astropy.io import fits
+from dask.delayed import delayed
+from distributed import Client, LocalCluster
 
 from galprote.model.checkpoint import load_checkpoint
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.mock import MockConfig, make_mock
+from galprote.workflows.cluster import Nobody
+from galprote.workflows.dispatch import Dispatcher
 from galprote.workflows.planning import plan_survey
+from galprote.workflows.stop import StopRequest
 
 COMMAND = str(Path(sys.executable).with_name("galprote-pipeline"))
 HUGE = (3761, 1190, 1012)
@@ -115,14 +122,63 @@ def huge(folder: Path, _: int) -> tuple[Path, dict[str, Any]]:
     return make_survey(folder, [path], {"fits": False, "figure": False}), about
 
 
+class Nothing:
+    """A galaxy whose chunks are chains of five tasks that do nothing, as many as a real chunk's."""
+
+    def __init__(self, chunks: int) -> None:
+        self.name, self.chunks, self.left = "NOTHING", deque(range(chunks)), chunks
+        self.step = delayed(lambda *_: None, pure=False)
+
+    def submit(self, client: Client, index: int, attempt: int, where: list[str] | None) -> Any:
+        """Five tasks: two read, one prepares, one predicts, one writes."""
+        prepared = self.step(self.step(index), self.step(index))
+        return client.compute(self.step(self.step(prepared)))
+
+    def done(self, _: Any) -> None:
+        """One less."""
+        self.left -= 1
+
+    def hopeless(self) -> None:
+        """Never."""
+
+    def may_publish(self) -> bool:
+        """Never: the run ends when no chunk is left."""
+        return False
+
+
+def scheduler(chunks: int = 3000) -> dict[str, Any]:
+    """Time of the dispatcher's and the scheduler's process for a chunk, with two workers that have nothing to do."""
+    options = {"attempts": 3, "deaths": 3, "per_worker": 2, "per_gpu": 3}
+    listen = {"on_workers": lambda *_: None, "on_watch": lambda: None, "say": print}
+    work = Nothing(chunks)
+    with (
+        LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        began, used = time.perf_counter(), time.process_time()
+        Dispatcher(client, Nobody(), StopRequest(), **options, **listen).run(iter([work]))
+        seconds, used = time.perf_counter() - began, time.process_time() - used
+    assert work.left == 0
+    return {
+        "chunks": chunks,
+        "tasks": 5 * chunks,
+        "milliseconds_a_chunk": round(1000 * seconds / chunks, 2),
+        "driver_cpu_milliseconds_a_chunk": round(1000 * used / chunks, 2),
+        "driver_cpu_microseconds_a_task": round(1e6 * used / (5 * chunks)),
+    }
+
+
 def main() -> None:
     """Make the input, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("many", "huge"))
+    parser.add_argument("what", choices=("many", "huge", "scheduler"))
     parser.add_argument("--number", type=int, default=200)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="for input and products, removed at the end")
     arguments = parser.parse_args()
+    if arguments.what == "scheduler":
+        _show(scheduler(), arguments.json)
+        return
     folder = Path(tempfile.mkdtemp(prefix="scale-", dir=arguments.folder))
     try:
         survey, about = (many if arguments.what == "many" else huge)(folder, arguments.number)
@@ -131,10 +187,14 @@ def main() -> None:
         found = about | planned | {"workers": plans[0].workers, "rows": plans[0].rows} | watch(survey)
     finally:
         shutil.rmtree(folder)
+    _show(found, arguments.json)
+
+
+def _show(found: dict[str, Any], path: Path | None) -> None:
     text = json.dumps(found, indent=1)
     print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    if path:
+        path.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -93,4 +93,4 @@ def _require_same_input(cube_path: Path, layout: StoreLayout) -> None:
         raise CubeError(f"{cube_path}: gone while it was read: {error.strerror}") from error
     changed = before["modified"] is not None and int(now.st_mtime) != before["modified"]
     if now.st_size != before["bytes"] or changed:
-        raise CubeError(f"{cube_path}: changed while it was read; run the survey again")
+        raise CubeError(f"{cube_path}: changed while it was read; run the survey again, with --overwrite")
