@@ -105,9 +105,9 @@ class _Slurm(_Cluster):
     """Workers without a GPU: they read and prepare and, if there is no gpu group, predict."""
     prologue: tuple[Line, ...] = ()
     """Shell lines of every job before its worker starts: module load ..., source .../activate."""
-    python: str | None = Field(default=None, min_length=1)
+    python: Line | None = Field(default=None, min_length=1)
     """Python with galprote on the nodes; null: the one that runs this command."""
-    scratch: str | None = Field(default=None, min_length=1)
+    scratch: Line | None = Field(default=None, min_length=1)
     """Folder on the nodes' own disks for what Dask spills; $VARIABLES are the job's. null: the node's temporary one."""
     tls: bool = True
     """Encrypt what scheduler and workers send each other, and refuse strangers. The keys of a run lie in its output

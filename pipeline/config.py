@@ -265,7 +265,9 @@ def choose_cluster(choice: str) -> AnyCluster:
     elif Path(choice).is_file():
         raw = read_yaml(Path(choice))
     else:
-        raise ConfigError(f"--cluster {choice}: neither a file nor an address nor one of {', '.join(CLUSTER_TYPES)}")
+        raise ConfigError(
+            f"--cluster {choice}: no such file, and neither local, local-cuda nor an address such as tcp://10.0.0.1:8786"
+        )
     path = Path(choice)
     if isinstance(raw, dict) and isinstance(raw.get("cluster"), dict) and len(raw) == 1:
         raw = raw["cluster"]

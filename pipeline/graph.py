@@ -12,6 +12,7 @@ from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -137,6 +138,7 @@ class ChunkGraph:
         gpu: bool = False,
     ) -> None:
         self.plan, self.excluded, self.name = plan, excluded, store.name
+        self.run = uuid4().hex[:8]  # on a shared scheduler another run's galaxy of this name has other tasks
         self.resources = {"GPU": 1} if gpu else {}
         self.flux = cube["flux"].data.to_delayed(optimize_graph=False)[0, :, 0]
         self.variance = cube["variance"].data.to_delayed(optimize_graph=False)[0, :, 0]
@@ -157,11 +159,11 @@ class ChunkGraph:
             Another number makes other tasks: of one that failed, Dask keeps the failure.
         """
         rows = self.plan.chunks[index]
-        label = f"{self.name}-{index:05d}" + (f"-again{attempt}" if attempt else "")
+        label = f"{self.name}-{index:05d}-{self.run}" + (f"-again{attempt}" if attempt else "")
         mask = None if self.excluded is None else self.excluded[rows]
         read = [self.flux[index], self.variance[index]]
         if attempt:
-            read = [clone(item, seed=(self.name, index, attempt)) for item in read]
+            read = [clone(item, seed=(self.name, self.run, index, attempt)) for item in read]
         prepared = self.prepare(*read, mask, dask_key_name=f"prepare-{label}")
         with annotate(resources=self.resources):
             predicted = self.predict(prepared, dask_key_name=f"predict-{label}")

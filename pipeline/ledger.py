@@ -156,7 +156,7 @@ class Ledger:
     def _remove_orphans(self) -> None:
         """Remove what a killed process had half written; nobody may be writing now."""
         for orphan in self.partial.rglob("*.partial"):
-            orphan.unlink()
+            orphan.unlink(missing_ok=True)
 
 
 def checksum(path: Path) -> tuple[int, int]:

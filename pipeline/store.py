@@ -23,7 +23,7 @@ from galprote.pipeline.block import BlockProducts
 from galprote.pipeline.ledger import Ledger, to_disk
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import MAPS
-from galprote.pipeline.quality import Status
+from galprote.pipeline.quality import NOT_FITTED, Status
 
 #: Attribute of a store: first and last rows of chunks that could not be computed.
 GAPS: Final = "failed_rows"
@@ -75,11 +75,12 @@ class GalaxyStore(Ledger):
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
-    def finished_spaxels(self) -> int:
-        """Number of spaxels of the finished store."""
+    def finished_spaxels(self) -> tuple[int, int]:
+        """Number of spaxels of the finished store, and of those with a fit."""
         status = zarr.open_group(self.final, mode="r")["status"]
         assert isinstance(status, zarr.Array)
-        return int(status.size)
+        fitted = (np.asarray(status[...]) & int(NOT_FITTED)) == 0
+        return int(status.size), int(fitted.sum())
 
     def finished_gaps(self) -> list[list[int]]:
         """First and last row of every chunk that the finished store lacks because it failed."""
@@ -96,7 +97,7 @@ class GalaxyStore(Ledger):
     def sweep(self) -> None:
         """Remove what a run that was killed after its last step has left; not the work of one with other settings."""
         manifest, finished = self.manifest(), self.finished_provenance()
-        if manifest is None or (finished and manifest["provenance"]["fingerprint"] == finished["fingerprint"]):
+        if manifest is None or (finished and manifest["provenance"].get("fingerprint") == finished.get("fingerprint")):
             shutil.rmtree(self.partial, ignore_errors=True)
             self.remove_scratch()
 

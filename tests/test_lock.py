@@ -155,7 +155,7 @@ def test_another_machines_lock_that_the_file_system_knows_of_is_enough(tmp_path:
         fcntl.flock(other, fcntl.LOCK_EX)
         began = time.monotonic()
         assert "process 4711 on node17" in refused(tmp_path)
-        assert time.monotonic() - began < 0.4
+        assert time.monotonic() - began < 2.0
 
 
 def test_a_run_gives_signs_of_life_until_it_ends(tmp_path: Path) -> None:

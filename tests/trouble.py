@@ -30,7 +30,7 @@ class Step(NamedTuple):
 def step_here() -> Step:
     """The task that runs in this thread."""
     worker = get_worker()
-    found = re.fullmatch(r"(\w+)-(.+?)-(\d{5})(?:-again(\d+))?", str(worker.get_current_task()))
+    found = re.fullmatch(r"(\w+)-(.+?)-(\d{5})-[0-9a-f]{8}(?:-again(\d+))?", str(worker.get_current_task()))
     assert found is not None
     name, galaxy, index, again = found.groups()
     return Step(name, galaxy, int(index), int(again or 0), worker.address)

@@ -84,11 +84,15 @@ def run(
 
     config = _read(survey, cluster)
     choice = str(Path(cluster).resolve()) if cluster and Path(cluster).is_file() else cluster
-    words = ["galprote-pipeline", "run", str(survey.resolve()), *(["--cluster", choice] if choice else [])]
+    words = ["galprote-pipeline", "run", str(survey.resolve()), *(["--overwrite"] if overwrite else [])]
+    words += ["--cluster", choice] if choice else []
     command = shlex.join(words)
     try:
         with make_progress(console) as progress:
             results = run_survey(config, progress, overwrite=overwrite, command=command)
+    except KeyboardInterrupt:  # the third signal
+        errors.print(f"Interrupted. What is finished is kept. To go on:\n  {command}", markup=False, soft_wrap=True)
+        raise typer.Exit(3) from None
     except StoppedError as stopped:
         _show_results(config, stopped.results, debug=debug)
         errors.print(f"{stopped}. To go on:\n  {command}", markup=False, highlight=False, soft_wrap=True)

@@ -73,9 +73,11 @@ def start_cluster(
         # The first death of a worker comes back as a failure of its chunks: the run counts them itself.
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "60s",
+        "distributed.scheduler.worker-ttl": "120s",
         # Ample: on a busy machine a worker may take a minute to come back.
         "distributed.scheduler.no-workers-timeout": "300s" if local else None,
         "distributed.admin.large-graph-warning-threshold": "64MB",
+        "scheduler": dask_config.get("scheduler", None),  # a client that cannot connect leaves it changed
     }
     with ExitStack() as stack:
         stack.enter_context(dask_config.set(settings))

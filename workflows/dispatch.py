@@ -126,26 +126,27 @@ class Dispatcher:
         self.again: deque[Attempt] = deque()
         self.alone: deque[Attempt] = deque()
         self.solo: Attempt | None = None
+        self.exhausted = False
         self.open: list[Work] = []
         self.workers: list[str] = []
         self.window = 1
         self.watched = 0.0
         self.said = time.monotonic()
 
-    def run(self, galaxies: Iterator[Work]) -> None:
+    def run(self, galaxies: Iterator[Work | None]) -> None:
         """Bring galaxies to their end; on return each is finished, failed, or was stopped.
 
         Parameters
         ----------
-        galaxies : iterator of Work
-            The next one is taken when there is room for its chunks.
+        galaxies : iterator of Work or None
+            The next one is taken when there is room for its chunks; None: ask again later.
         """
         try:
             while not self.stop.at_once:
                 self._watch()
                 if not self.stop.requested:
                     self._fill(galaxies)
-                if not self.flying:
+                if not self.flying and (self.stop.requested or self._is_over()):
                     break
                 try:
                     self._settle(*self.ended.get(timeout=0.5))
@@ -154,9 +155,12 @@ class Dispatcher:
         finally:
             self.client.cancel([attempt.future for attempt in self.flying])
 
+    def _is_over(self) -> bool:
+        return self.exhausted and not self.again and not self.alone
+
     # --- what to do next ---
 
-    def _fill(self, galaxies: Iterator[Work]) -> None:
+    def _fill(self, galaxies: Iterator[Work | None]) -> None:
         """Start as much as may be under way."""
         while len(self.flying) < self.window and self.solo is None:
             attempt = self._next(galaxies)
@@ -167,18 +171,21 @@ class Dispatcher:
             self.solo = self.alone.popleft()
             self._launch(self.solo)
 
-    def _next(self, galaxies: Iterator[Work]) -> Attempt | None:
+    def _next(self, galaxies: Iterator[Work | None]) -> Attempt | None:
         if self.again:
             return self.again.popleft()
         for work in self.open:
             if work.chunks:
                 return Attempt(work, work.chunks.popleft())
-        work_or_none = next(galaxies, None)
-        if work_or_none is None:
+        try:
+            opened = next(galaxies)
+        except StopIteration:
+            self.exhausted = True
             return None
-        self.open.append(work_or_none)
-        if self._close_if_ready(work_or_none):
-            return self.again.popleft() if self.again else None
+        if opened is None:
+            return None  # not yet
+        self.open.append(opened)
+        self._close_if_ready(opened)
         return self._next(galaxies)
 
     def _launch(self, attempt: Attempt) -> None:
@@ -203,25 +210,30 @@ class Dispatcher:
             return  # of a galaxy that was given up meanwhile
         self.flying.remove(attempt)
         self.solo = None
-        error = self._error_of(future)
+        value, error = self._outcome(future)
         if error is not None:
             future.release()  # or another attempt would meet the failure of a task that both share
             self._failed(attempt, error)
         elif attempt.index == PUBLISH:
             self.open.remove(attempt.work)
-            attempt.work.finished(future.result())
+            attempt.work.finished(value)
         else:
-            attempt.work.done(future.result())
+            attempt.work.done(value)
             self._close_if_ready(attempt.work)
         attempt.future = None
 
-    def _error_of(self, future: Future[Any]) -> BaseException | None:
+    def _outcome(self, future: Future[Any]) -> tuple[Any, BaseException | None]:
+        """Result or error of a task that ended; its worker may have died since, and the result with it."""
         if future.status == "finished":
-            return None
+            try:
+                return future.result(timeout=60), None
+            except Exception as error:
+                return None, error
         if future.status == "error":
-            found: BaseException = future.exception()
-            return found
-        return ConnectionError("the scheduler, or what it knew, was lost")
+            return None, future.exception()
+        if future.status in ("lost", "pending"):
+            return None, LookupError("its worker died with the answer")
+        return None, ConnectionError("the scheduler, or what it knew, was lost")
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         attempt.error = error
@@ -298,11 +310,11 @@ class Dispatcher:
         self.workers = list(found)
         self.window = max(1, self.per_gpu * gpus + self.per_worker * (len(found) - gpus))
         self.on_workers(len(found), gpus)
+        words = ""
         try:
             words = self.keeper.check()
         except ConfigError as error:
-            self.stop.ask(str(error), at_once=True)
-            return
+            self.stop.ask(str(error))
         if not found and self.stop.requested:
             self.stop.ask("", at_once=True)
         if words and time.monotonic() - self.said > 60:

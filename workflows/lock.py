@@ -69,7 +69,11 @@ def sole_run(output: Path, say: Callable[[str], None] = lambda _: None, *, silen
     except OSError as error:
         raise ConfigError(f"output = {output}: cannot be made: {error.strerror}") from error
     with lock:
-        held = _flock(lock)
+        for _ in range(5):  # somebody may only be looking
+            held = _flock(lock)
+            if held is not False:
+                break
+            time.sleep(0.1)
         before = read_holder(output)
         if before is not None:
             _require_dead(output, before, held, say, silence)
@@ -146,7 +150,8 @@ def _require_dead(output: Path, holder: Holder, held: bool | None, say: Callable
 
 
 def _beat(output: Path) -> int:
-    return (output / ".lock").stat().st_mtime_ns
+    with (output / ".lock").open("rb") as file:  # opened: a network file system asks the server then
+        return os.fstat(file.fileno()).st_mtime_ns
 
 
 def _pid_exists(pid: int) -> bool:

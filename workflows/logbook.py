@@ -90,12 +90,12 @@ class Logbook:
         self.batches: dict[str, int] = {}
         self.fresh = 0  # spaxels that this run finished
         self.started = datetime.now().astimezone().isoformat(timespec="seconds")
-        self.state = "running"
+        self.state, self.reason = "running", ""
         self.say = progress.message
 
     def plan(self, jobs: Iterable[GalaxyJob]) -> None:
         """What is to be computed."""
-        self.spaxels = {job.galaxy.name: job.plan.ny * job.plan.nx for job in jobs}
+        self.spaxels |= {job.galaxy.name: job.plan.ny * job.plan.nx for job in jobs}
         self.write()
 
     def dashboard(self, client: Client, cluster: AnyCluster) -> None:
@@ -166,9 +166,11 @@ class Logbook:
     def skipped(self, store: GalaxyStore) -> None:
         """A galaxy is there already."""
         store.sweep()
+        spaxels, fitted = store.finished_spaxels()
+        self.spaxels[store.name] = spaxels
         self.progress.finish(store.name, "done already, with the same input, settings and weights")
         self.monitor.finish(store.name, "skipped")
-        self.results[store.name] = GalaxyResult(store.name, "skipped", spaxels=store.finished_spaxels())
+        self.results[store.name] = GalaxyResult(store.name, "skipped", spaxels, fitted)
 
     def failed(self, name: str, error: BaseException, failures: list[ChunkFailure]) -> None:
         """A galaxy failed; what is done of it is kept."""
@@ -213,7 +215,7 @@ class Logbook:
                 self.results[name] = GalaxyResult(name, "stopped", spaxels=self.spaxels.get(name))
                 self.monitor.finish(name, "stopped")
         ordered = [self.results[name] for name in self.names]
-        self.state = f"stopped: {stopped}" if stopped else "ended"
+        self.state = f"stopped: {stopped}" if stopped else self.reason or "ended"
         self.write()
         failures = []
         for result in ordered:

@@ -6,7 +6,9 @@ that was lost Dask only learns if its worker had connected, and submits no other
 """
 
 import asyncio
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -65,7 +67,8 @@ class SrunJob(SLURMJob):  # type: ignore[misc]
         # The same as sbatch would be asked for: what is to be left out is left out already.
         options = re.findall(r"^#SBATCH (--(?:cpus-per-task|mem)=\S+)$", str(self.job_header), re.MULTILINE)
         options = [text for text in options if text not in self.job_extra_directives]
-        command = ["srun", "--ntasks=1", "--nodes=1", "--exact", *options, *self.job_extra_directives]
+        directives = [word for text in self.job_extra_directives for word in shlex.split(text)]
+        command = ["srun", "--ntasks=1", "--nodes=1", "--exact", *options, *directives]
         log = Path(self.log_directory) / f"{self.name}.log"
         with log.open("ab") as file:
             self.step = await asyncio.create_subprocess_exec(
@@ -89,8 +92,11 @@ class SrunJob(SLURMJob):  # type: ignore[misc]
         if self.step is not None and self.step.returncode is None:
             with suppress(ProcessLookupError):
                 self.step.terminate()
-            with suppress(asyncio.TimeoutError):
+            try:
                 await asyncio.wait_for(self.step.wait(), 10)
+            except TimeoutError:
+                with suppress(ProcessLookupError):
+                    self.step.kill()
         self.status = Status.closed
 
 
@@ -132,7 +138,7 @@ class JobKeeper:
         states = job_states([job.job_id for job in jobs.values() if not isinstance(job, SrunJob)])
         if states is None:
             return self.words  # SLURM does not answer at the moment
-        known = {str(about["name"]) for about in self.cluster.scheduler_info["workers"].values()}
+        known = {str(about["name"]) for about in list(self.cluster.scheduler_info["workers"].values())}
         connected = {name for name in jobs if any(other == name or other.startswith(f"{name}-") for other in known)}
         steps = any(isinstance(job, SrunJob) and not job.has_ended() for job in jobs.values())
         if connected or states or steps:
@@ -141,10 +147,11 @@ class JobKeeper:
             raise ConfigError(
                 f"cluster: no worker and no job in the queue for {self.patience:.0f} s, and SLURM takes none"
             )
+        self.vain |= dict.fromkeys((name.partition("-")[0] for name in connected), 0)
         self.worked |= {jobs[name].job_id for name in connected}
         for name, job in jobs.items():
             gone = job.has_ended() if isinstance(job, SrunJob) else job.job_id not in states
-            if gone:
+            if gone and name not in connected:  # or Dask would refuse the new worker the old one's name
                 self._replace(name, job)
         waiting = sorted({why for why in states.values() if why})
         missing = set(self.cluster.worker_spec) - connected
@@ -152,7 +159,7 @@ class JobKeeper:
             f"{len(missing)} of {len(self.cluster.worker_spec)} workers' jobs are not there yet" if missing else ""
         )
         self.words += f" ({', '.join(waiting)})" if missing and waiting else ""
-        with suppress(RuntimeError):  # refused for the moment
+        with suppress(RuntimeError, OSError):  # refused for the moment
             self.cluster.sync(self.cluster._correct_state)
         return self.words
 
@@ -284,7 +291,7 @@ def job_options(config: SlurmConfig, group: WorkerGroup, folder: Path) -> dict[s
         "interface": config.interface,
         "worker_extra_args": arguments,
         "job_extra_directives": [*requeue, *group.directives],
-        "job_directives_skip": [f"{text}" for text in group.skip_directives],
+        "job_directives_skip": list(group.skip_directives),
         "job_script_prologue": list(config.prologue),
         "log_directory": str(folder),
         "local_directory": config.scratch or "${TMPDIR:-/tmp}",
@@ -296,6 +303,10 @@ def job_options(config: SlurmConfig, group: WorkerGroup, folder: Path) -> dict[s
 def check_here(config: SlurmConfig) -> None:
     """Raise ConfigError unless this machine has SLURM's commands and the interface."""
     needed = ["sbatch", "squeue", "scancel"] if isinstance(config, SlurmCluster) else ["srun"]
+    if isinstance(config, SlurmAllocationCluster) and "SLURM_JOB_ID" not in os.environ:
+        raise ConfigError(
+            "cluster: slurm-allocation works inside an allocation (salloc, sbatch), and here is none: use slurm"
+        )
     missing = [name for name in needed if shutil.which(name) is None]
     if missing:
         raise ConfigError(f"cluster: {config.type} needs {', '.join(missing)}, not found here; run this where SLURM is")

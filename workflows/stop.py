@@ -60,6 +60,8 @@ def signals_stop(stop: StopRequest, say: Callable[[str], None]) -> Iterator[None
 
     def heard(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
+        if stop.at_once:
+            raise KeyboardInterrupt  # out of whatever blocks
         if stop.requested:
             stop.ask(name, at_once=True)
             return

@@ -11,14 +11,14 @@ from distributed import Client, performance_report
 
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import Decoder
-from galprote.model.errors import ConfigError
+from galprote.model.errors import ConfigError, GalproteError
 from galprote.pipeline.cluster_config import ExistingCluster
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.graph import ModelReference
 from galprote.pipeline.ledger import write_text
 from galprote.pipeline.links import refuse_links
 from galprote.pipeline.mock import make_mock, truth_path
-from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER
+from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES
 from galprote.pipeline.provenance import NUMERIC_VERSION
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.capacity import capacity
@@ -86,6 +86,9 @@ def run_survey(
         try:
             if jobs and not stop.requested:
                 _compute(survey, jobs, model, templates, logbook, stop)
+        except GalproteError as error:
+            logbook.reason = f"failed: {error}"
+            raise
         except OSError as error:
             if not is_disk_full(error):
                 raise
@@ -198,16 +201,18 @@ def _compute(
 @contextmanager
 def _opened(
     jobs: list[GalaxyJob], begin: partial[GalaxyWork], logbook: Logbook, stop: StopRequest
-) -> Iterator[Iterator[GalaxyWork]]:
+) -> Iterator[Iterator[GalaxyWork | None]]:
     """Galaxies one after the other, each opened while the one before is computed: a compressed cube takes its time."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="open")
 
-    def galaxies() -> Iterator[GalaxyWork]:
+    def galaxies() -> Iterator[GalaxyWork | None]:
         ahead = pool.submit(begin, jobs[0])
         for index, job in enumerate(jobs):
             current = ahead
             if index + 1 < len(jobs):
                 ahead = pool.submit(begin, jobs[index + 1])
+            while not current.done():
+                yield None
             try:
                 work = current.result()
             except Exception as error:
@@ -232,12 +237,10 @@ def _cluster(
     """Workers for all the galaxies: as many as the one that needs most memory allows."""
     available = capacity(survey)
     under_way = CHUNKS_PER_GPU if available.device == "cuda" else CHUNKS_PER_WORKER
-    workers = min(job.plan.workers for job in jobs)
-    if len(jobs) > 1:  # galaxies with few rows share the workers
-        fitting = available.idle_bytes + under_way * max(job.plan.chunk_bytes for job in jobs)
-        room = (available.budget_bytes or 0) // fitting if available.budget_bytes else available.workers
-        workers = max(workers, min(available.workers, room - 1))
     worker_bytes = available.idle_bytes + under_way * max(job.plan.chunk_bytes for job in jobs)
+    workers = min(available.workers, sum(len(job.plan.chunks) for job in jobs))
+    if available.budget_bytes is not None:
+        workers = max(1, min(workers, (available.budget_bytes - DRIVER_BYTES) // worker_bytes))
     with start_cluster(
         survey.cluster,
         workers=workers,

@@ -56,7 +56,9 @@ class GalaxyWork:
         missing = frozenset(failure.chunk for failure in self.failures)
         job, layout = self.job, self.opened.layout
         arguments = (job.store, job.plan, layout, job.galaxy.products, job.cube_path, missing)
-        return client.submit(publish_products, *arguments, pure=False, key=f"publish-{self.name}-{attempt}", **place)
+        return client.submit(
+            publish_products, *arguments, pure=False, key=f"publish-{self.name}-{self.graph.run}-{attempt}", **place
+        )
 
     def done(self, summary: ChunkSummary) -> None:
         """A chunk is finished."""
@@ -118,7 +120,8 @@ def begin_galaxy(
     plan, store, opened = job.plan, job.store, open_galaxy(job, model, templates)
     manifest = store.manifest()
     same = manifest is not None and manifest["provenance"].get("fingerprint") == opened.layout.fingerprint
-    if same and not store.store.is_dir() and store.finished_gaps():
+    finished = (store.finished_provenance() or {}).get("fingerprint")
+    if same and not store.store.is_dir() and finished == opened.layout.fingerprint and store.finished_gaps():
         store.reopen()
     if not same or not store.store.is_dir():  # the latter: killed before the store was there
         store.begin(opened.layout.provenance, plan.rows)

@@ -63,7 +63,10 @@ def check_workers(
 
 
 def _known(client: Client) -> dict[str, Any]:
-    return dict(client.scheduler_info(n_workers=-1)["workers"])
+    try:
+        return dict(client.scheduler_info(n_workers=-1)["workers"])
+    except OSError as error:
+        raise ConfigError(f"cluster: the scheduler was lost: {error}") from error
 
 
 def _nobody(client: Client, cluster: AnyCluster, device: str, waited: float) -> str:
