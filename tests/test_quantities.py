@@ -256,15 +256,14 @@ def test_every_error_stands_beside_its_map(run: Path) -> None:
             assert (error.data[known] > 0).all()
 
 
-def test_a_spectrum_that_overflows_fails_alone() -> None:
+def test_a_fill_value_spoils_no_spectrum() -> None:
     flux, variance = (values.T.copy() for values in surveys.spectra(3))
     wavelength = surveys.FIRST_CHANNEL + 1.25 * np.arange(surveys.CHANNELS)
     plain = fit_spectra(wavelength, flux, variance, redshift=surveys.REDSHIFT)
     flux[1, 500:504] = -1e20  # a fill value with a good variance
     found = fit_spectra(wavelength, flux, variance, redshift=surveys.REDSHIFT)
-    assert found.status[1] & int(Status.FAILED)
-    assert np.isnan(found.log_age[1])
-    assert np.isnan(found.trust[1])
+    assert not found.status[1] & int(Status.FAILED)
+    assert abs(found.log_age[1] - plain.log_age[1]) < 0.1, "four channels are missing"
     np.testing.assert_array_equal(found.log_age[[0, 2]], plain.log_age[[0, 2]])
     np.testing.assert_array_equal(found.av_error[[0, 2]], plain.av_error[[0, 2]])
 

@@ -141,5 +141,5 @@ def test_a_cube_that_holds_the_window_is_mapped(checkpoint: Path, tmp_path: Path
 def test_a_checkpoint_tells_its_window_by_its_header(checkpoint: Path, tmp_path: Path) -> None:
     assert checkpoint_config(checkpoint) == load_checkpoint(checkpoint).model.config
     (tmp_path / "no.safetensors").write_bytes(b"no")
-    with pytest.raises(CheckpointError, match="not a galprote checkpoint"):
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
         checkpoint_config(tmp_path / "no.safetensors")
