@@ -29,6 +29,7 @@ from distributed import Client, LocalCluster
 from galprote.model.checkpoint import load_checkpoint
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.mock import MockConfig, make_mock
+from galprote.pipeline.plan import CHUNKS_PER_WORKER, DRIVER_BYTES, WORKER_BYTES
 from galprote.workflows.cluster import Nobody
 from galprote.workflows.dispatch import Dispatcher
 from galprote.workflows.planning import plan_survey
@@ -148,7 +149,7 @@ class Nothing:
 
 def scheduler(chunks: int = 3000) -> dict[str, Any]:
     """Time of the dispatcher's and the scheduler's process for a chunk, with two workers that have nothing to do."""
-    options = {"attempts": 3, "deaths": 3, "per_worker": 2, "per_gpu": 3}
+    options = {"attempts": 3, "deaths": 3, "per_worker": 2, "per_gpu": 3, "gpu": False, "patience": None}
     listen = {"on_workers": lambda *_: None, "on_watch": lambda: None, "say": print}
     work = Nothing(chunks)
     with (
@@ -183,7 +184,9 @@ def main() -> None:
     try:
         survey, about = (many if arguments.what == "many" else huge)(folder, arguments.number)
         plans = [item.plan for item in plan_survey(read_survey(survey)) if item.plan is not None]
-        planned = {"planned_peak_mib": round(max(plan.peak_bytes for plan in plans) / 2**20)}
+        each = WORKER_BYTES + CHUNKS_PER_WORKER * max(plan.chunk_bytes for plan in plans)
+        bounds = {"driver": DRIVER_BYTES, "worker": each, "all": max(plan.peak_bytes for plan in plans)}
+        planned = {f"planned_{name}_mib": round(value / 2**20) for name, value in bounds.items()}
         found = about | planned | {"workers": plans[0].workers, "rows": plans[0].rows} | watch(survey)
     finally:
         shutil.rmtree(folder)

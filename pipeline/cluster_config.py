@@ -49,7 +49,7 @@ class _Cluster(Section):
     """Where the Dask dashboard listens; another port is taken when this one is busy. null: no dashboard. Another host
     than 127.0.0.1 shows it, without a password, to everybody who reaches this machine."""
     performance_report: bool = False
-    """Write Dask's performance report of the run beside the products, dask-report.html."""
+    """Write Dask's performance report of each galaxy beside its products, NAME_dask.html."""
 
 
 class LocalCluster(_Cluster):

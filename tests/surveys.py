@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 import xarray as xr
 import yaml
@@ -29,10 +30,12 @@ from galprote.pipeline.layout import StoreLayout
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.capacity import capacity
+from galprote.workflows.cli import main
 from galprote.workflows.cluster import Nobody
 from galprote.workflows.galaxy import check_galaxy, open_galaxy
 from galprote.workflows.logbook import GalaxyResult
 from galprote.workflows.planning import galaxy_plan
+from galprote.workflows.stop import StopRequest, signals_stop
 from galprote.workflows.survey import load_model, run_survey
 from tests import cubes
 from tests.libraries import synthetic_decoder
@@ -170,8 +173,9 @@ def run_here(
         with cluster(**settings) as client:
             yield client, Nobody()
 
-    with mock.patch("galprote.workflows.survey.start_cluster", start):
-        return run_survey(read_survey(survey), progress or Recorder(), overwrite=overwrite)
+    stop, progress = StopRequest(), progress or Recorder()
+    with mock.patch("galprote.workflows.survey.start_cluster", start), signals_stop(stop, progress.message):
+        return run_survey(read_survey(survey), progress, overwrite=overwrite, stop=stop)
 
 
 @dataclass(frozen=True)
@@ -208,3 +212,11 @@ def tree(folder: Path, *, without: tuple[str, ...] = RECORDS) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in without and ".slurm" not in path.parts
     }
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command, in this process."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    output = capsys.readouterr()
+    return int(stop.value.code or 0), output.out, output.err

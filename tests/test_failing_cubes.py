@@ -27,11 +27,6 @@ SHAPE = (8, 5)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return surveys.write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return surveys.write_cube(tmp_path_factory.mktemp("cube") / "cube.fits", SHAPE)
 

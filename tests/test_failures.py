@@ -31,11 +31,6 @@ LOST = Status.FAILED | Status.NOT_COMPUTED
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return surveys.write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return surveys.write_cube(tmp_path_factory.mktemp("cube") / "cube.fits", SHAPE, empty_rows=slice(4, 5))
 

@@ -35,11 +35,6 @@ SETTINGS = BlockSettings(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return surveys.write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
 @pytest.fixture(scope="module", params=["plain", "refined"])
 def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"

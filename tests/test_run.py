@@ -28,11 +28,6 @@ EVERYTHING = {"continuum_subtracted": True, "grid": True}
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return surveys.write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     """A finished survey with all products: survey.yaml, cube.fits, out/."""
     folder = tmp_path_factory.mktemp("base")
@@ -439,6 +434,21 @@ def test_everything_missing_is_named_before_anything_is_computed(tmp_path: Path,
     for text in ("A1: no such cube", "no.fits", "A2: no such cube", "nor.fits", "A2: no such mask", "mask.fits[DQ]"):
         assert text in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("missing", [{"cube": "no.fits"}, {"mask": "no.fits[DQ]"}])
+def test_a_missing_file_is_its_galaxys_failure(
+    base: Path, tmp_path: Path, checkpoint: Path, missing: dict[str, str]
+) -> None:
+    """The others are computed, and another run finds the file when it is there."""
+    cube = {"cube": str(base / "cube.fits"), "products": EVERYTHING}
+    galaxies = [{"name": "N0"} | cube | missing, {"name": "N1"} | cube]
+    survey = surveys.write_survey(tmp_path, galaxies, checkpoint, chunks={"rows": 2})
+    lost, done = surveys.run_here(survey)
+    assert (lost.outcome, done.outcome) == ("failed", "done")
+    assert f"no such {next(iter(missing))}" in lost.error
+    assert "N0,-1,-1,-1,1,N0: no such" in (tmp_path / "out" / "failures.csv").read_text()
+    assert surveys.tree(tmp_path / "out") == surveys.tree(base / "out")
 
 
 def test_a_mask_may_have_brackets_in_its_name(base: Path, tmp_path: Path, checkpoint: Path) -> None:

@@ -82,7 +82,7 @@ def until(happens: Any, process: "subprocess.Popen[str]", seconds: float = 120) 
 
 def products(folder: Path) -> dict[str, str]:
     """Hashes of the products, without Dask's report of the run."""
-    return surveys.tree(folder / "out", without=(*surveys.RECORDS, "dask-report.html"))
+    return surveys.tree(folder / "out", without=(*surveys.RECORDS, "N1_dask.html"))
 
 
 def records(survey: Path) -> int:
@@ -106,7 +106,7 @@ def test_a_lost_job_is_replaced_and_the_maps_are_those_of_a_laptop(
     output, _ = run.communicate(timeout=250)
     assert run.returncode == 0, output
     assert products(tmp_path) == products(calm)
-    assert "predict-N1" in (tmp_path / "out" / "dask-report.html").read_text()
+    assert "predict-N1" in (tmp_path / "out" / "N1_dask.html").read_text()
     assert "Dask dashboard: http://127.0.0.1:" in output
     assert not ask(environment, "squeue", "-h").strip(), "jobs are left"
     assert not list((tmp_path / "out" / ".slurm").glob(".dask-jobqueue.worker.*")), "keys are left"

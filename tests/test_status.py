@@ -13,18 +13,13 @@ from typing import Any
 
 import pytest
 
-from galprote.workflows.cli import main
 from galprote.workflows.status import duration
 from galprote.workflows.stop import StoppedError
 from tests import surveys, trouble
+from tests.surveys import call
 
 Capture = pytest.CaptureFixture[str]
 SHAPE = (6, 4)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return surveys.write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +33,6 @@ def survey(tmp_path: Path, cube: Path, checkpoint: Path) -> Path:
     products = {"residual": False, "fits": False, "figure": False}
     galaxies = [{"name": name, "cube": str(cube), "products": products} for name in ("N1", "N2")]
     return surveys.write_survey(tmp_path, galaxies, checkpoint, chunks={"rows": 1})
-
-
-def call(capsys: Capture, *words: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command, in this process."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    output = capsys.readouterr()
-    return int(stop.value.code or 0), output.out, output.err
 
 
 def look(capsys: Capture, output: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], str]:

@@ -176,11 +176,6 @@ def killed_at(step: int) -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return surveys.write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     """A survey's folder: cube.fits, survey.yaml, and the products in out/."""
     folder = tmp_path_factory.mktemp("template")

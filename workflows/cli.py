@@ -17,6 +17,7 @@ from rich.table import Table
 
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.workflows import model_commands
+from galprote.workflows.stop import StoppedError, StopRequest, signals_stop
 from galprote.workflows.terminal import Debug, console, errors, say
 
 if TYPE_CHECKING:
@@ -78,8 +79,13 @@ def run(
 
     What is finished is never computed twice: run the same command again after an interruption.
     """
+    stop = StopRequest()
+    with signals_stop(stop, say):  # from now on: what is imported takes its time
+        _run(survey, cluster, stop, overwrite=overwrite, debug=debug)
+
+
+def _run(survey: Path, cluster: str | None, stop: StopRequest, *, overwrite: bool, debug: bool) -> None:
     from galprote.workflows.progress import make_progress
-    from galprote.workflows.stop import StoppedError
     from galprote.workflows.survey import run_survey
 
     config = _read(survey, cluster)
@@ -88,8 +94,9 @@ def run(
     words += ["--cluster", choice] if choice else []
     command = shlex.join(words)
     try:
-        with make_progress(console) as progress:
-            results = run_survey(config, progress, overwrite=overwrite, command=command)
+        # Once more: dask_jobqueue takes SIGINT for itself when it is imported.
+        with signals_stop(stop, say), make_progress(console) as progress:
+            results = run_survey(config, progress, overwrite=overwrite, command=command, stop=stop)
     except KeyboardInterrupt:  # the third signal
         errors.print(f"Interrupted. What is finished is kept. To go on:\n  {command}", markup=False, soft_wrap=True)
         raise typer.Exit(3) from None

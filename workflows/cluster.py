@@ -19,9 +19,12 @@ from galprote.pipeline.cluster_config import (
     ExistingCluster,
     LocalCluster,
     LocalCudaCluster,
+    SlurmAllocationCluster,
+    SlurmCluster,
 )
 from galprote.workflows.capacity import visible_gpus
-from galprote.workflows.slurm_cluster import start_slurm
+from galprote.workflows.slurm_cluster import check_here, start_slurm
+from galprote.workflows.stop import SIGNALS
 
 #: Threads of a worker with a GPU: while one predicts, the others read and write.
 GPU_THREADS = 3
@@ -40,6 +43,14 @@ class Nobody:
     def check(self) -> str:
         """Nothing to say."""
         return ""
+
+
+def check_cluster(config: AnyCluster) -> None:
+    """Raise ConfigError if it can be seen from here that the cluster cannot be had."""
+    if isinstance(config, SlurmCluster | SlurmAllocationCluster):
+        check_here(config)
+    elif isinstance(config, ExistingCluster) and config.scheduler_file and not config.scheduler_file.is_file():
+        raise ConfigError(f"cluster.scheduler_file: no such file: {config.scheduler_file}")
 
 
 @contextmanager
@@ -68,20 +79,19 @@ def start_cluster(
     ConfigError
         If there are no workers to be had.
     """
-    local = isinstance(config, LocalCluster | LocalCudaCluster)
     settings = {
         # The first death of a worker comes back as a failure of its chunks: the run counts them itself.
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "60s",
         "distributed.scheduler.worker-ttl": "120s",
-        # Ample: on a busy machine a worker may take a minute to come back.
-        "distributed.scheduler.no-workers-timeout": "300s" if local else None,
+        "distributed.scheduler.no-workers-timeout": None,  # the dispatcher watches that somebody can work
         "distributed.admin.large-graph-warning-threshold": "64MB",
         "scheduler": dask_config.get("scheduler", None),  # a client that cannot connect leaves it changed
     }
     with ExitStack() as stack:
         stack.enter_context(dask_config.set(settings))
         if isinstance(config, ExistingCluster):
+            say(f"connecting to the scheduler at {config.address or config.scheduler_file}")
             yield stack.enter_context(_existing(config)), Nobody()
         elif isinstance(config, LocalCluster | LocalCudaCluster):
             cluster = stack.enter_context(_local(config, workers, 2 * worker_bytes, device))
@@ -122,16 +132,15 @@ def _local(
         elif gpus:
             options |= {"env": {"CUDA_VISIBLE_DEVICES": ""}}
         spec[f"worker-{index}"] = {"cls": Nanny, "options": options}
-    with (
-        _signals_held(),
-        SpecCluster(
+    with _signals_held():
+        cluster = SpecCluster(
             workers=spec,
             scheduler=scheduler,
             security=security,
             name="galprote",
             silence_logs=logging.CRITICAL,  # what matters comes back as the failure of a chunk
-        ) as cluster,
-    ):
+        )
+    with cluster:
         yield cluster
 
 
@@ -144,8 +153,6 @@ def _gpu_workers(config: LocalCluster | LocalCudaCluster, workers: int, gpus: li
 @contextmanager
 def _existing(config: ExistingCluster) -> Iterator[Client]:
     where = config.address or str(config.scheduler_file)
-    if config.scheduler_file is not None and not config.scheduler_file.is_file():
-        raise ConfigError(f"cluster.scheduler_file: no such file: {config.scheduler_file}")
     security = None
     if config.tls_ca is not None:
         security = Security(
@@ -171,12 +178,12 @@ def _signals_held() -> Iterator[None]:
     be stopped by this process. They inherit the mask of the thread that starts them, which inherits it from the one
     that makes the cluster.
     """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     # Of a worker that was killed it would say at the end that a semaphore is left, for which it cares itself.
     sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     resource_tracker.ensure_running()  # here: it clears the mask of the thread that happens to need it first
     sys.warnoptions.pop()
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

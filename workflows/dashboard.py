@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from html import escape
 from threading import RLock
 from typing import Any
@@ -16,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from galprote.workflows.monitor import GALAXY_STATES, GalaxyCounts, GalaxyState, Snapshot, SurveyMonitor
+from galprote.workflows.progress import duration
 
 #: Name of the page, in the navigation bar and, behind a slash, in the address.
 PAGE = "galprote"
@@ -125,7 +125,7 @@ def survey_page(monitor: SurveyMonitor) -> Callable[[Any, dict[str, Any], Any], 
 
 def headline(now: Snapshot) -> str:
     """The numbers of the whole run, as HTML."""
-    left = "–" if now.seconds_left is None else _duration(now.seconds_left)
+    left = "–" if now.seconds_left is None else duration(now.seconds_left)
     gpu_use = "–" if now.gpu_use is None else f"{now.gpu_use:.0%}"
     finished = sum(galaxy.state in ("done", "skipped") for galaxy in now.galaxies)
     tiles = (
@@ -134,7 +134,7 @@ def headline(now: Snapshot) -> str:
         ("Read", _bytes(now.bytes_read), f"{_bytes(now.bytes_per_second)}/s"),
         ("Workers", f"{now.workers}", f"{now.gpu_workers} with a GPU"),
         ("GPU use", gpu_use, "of their time" if now.gpu_workers else "no GPU"),
-        ("Time left", left, f"running for {_duration(now.seconds)}"),
+        ("Time left", left, f"running for {duration(now.seconds)}"),
     )
     numbers = "".join(
         f'<div class="number"><dt>{title}</dt><dd>{value}<small>{note}</small></dd></div>'
@@ -181,10 +181,6 @@ def _has_problem(galaxy: GalaxyCounts) -> bool:
 
 def _of(done: int, total: int) -> str:
     return f"{done:,} / {total:,}" if total else "–"
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
 
 
 def _bytes(number: float) -> str:

@@ -16,72 +16,19 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from distributed import Client, Future, KilledWorker
 from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
 from galprote.model.errors import ConfigError, CubeError
-from galprote.pipeline.graph import ChunkSummary, failing_worker
+from galprote.pipeline.graph import failing_worker
+from galprote.workflows.attempt import PUBLISH, Attempt, Work
 from galprote.workflows.cluster import Keeper
 from galprote.workflows.stop import StopRequest, is_disk_full
 
-#: Number of a galaxy's last step among its chunks'.
-PUBLISH: Final = -1
-
-#: Chunks of a galaxy that may be given up before one succeeds.
-HOPELESS: Final = 5
-
 #: Seconds between two looks at the workers.
 WATCH: Final = 2.0
-
-
-class Work(Protocol):
-    """A galaxy as the dispatcher sees it."""
-
-    chunks: deque[int]
-
-    @property
-    def name(self) -> str:
-        """The galaxy's name."""
-
-    def submit(self, client: Client, index: int, attempt: int, where: list[str] | None) -> Future[Any]:
-        """Start a chunk, or the galaxy's last step; `where` are the workers it should run on, if not any."""
-
-    def done(self, summary: ChunkSummary) -> None:
-        """A chunk is finished."""
-
-    def give_up_chunk(self, index: int, error: BaseException, attempts: int) -> None:
-        """A chunk failed for good."""
-
-    def hopeless(self) -> BaseException | None:
-        """Why the galaxy should be given up, if it should."""
-
-    def may_publish(self) -> bool:
-        """Whether every chunk is done or given up, and some are done."""
-
-    def publishing(self) -> None:
-        """The last step begins."""
-
-    def finished(self, fitted: int) -> None:
-        """The last step is done."""
-
-    def failed(self, error: BaseException) -> None:
-        """The galaxy failed."""
-
-
-@dataclass(eq=False)
-class Attempt:
-    """A chunk, and how often it was tried."""
-
-    work: Work
-    index: int
-    tries: int = 0
-    deaths: int = 0
-    number: int = 0
-    error: BaseException | None = None
-    future: Future[Any] | None = field(default=None, repr=False)
 
 
 class Dispatcher:
@@ -96,6 +43,11 @@ class Dispatcher:
         How often a chunk is tried, and how many workers may die with it.
     per_worker, per_gpu : int
         Chunks under way for each worker without and with a GPU.
+    gpu : bool
+        Whether predictions are for workers with a GPU alone.
+    patience : float or None
+        Seconds without any worker, or any with a GPU where one is needed, after which the run stops; None: the keeper
+        knows better.
     on_workers : callable
         Told how many workers there are, and how many with a GPU.
     on_watch : callable
@@ -113,6 +65,8 @@ class Dispatcher:
         deaths: int,
         per_worker: int,
         per_gpu: int,
+        gpu: bool,
+        patience: float | None,
         on_workers: Callable[[int, int], None],
         on_watch: Callable[[], None],
         say: Callable[[str], None],
@@ -120,6 +74,7 @@ class Dispatcher:
         self.client, self.keeper, self.stop, self.say = client, keeper, stop, say
         self.attempts, self.deaths = attempts, deaths
         self.per_worker, self.per_gpu = per_worker, per_gpu
+        self.gpu, self.patience, self.able_at = gpu, patience, time.monotonic()
         self.on_workers, self.on_watch = on_workers, on_watch
         self.ended: queue.SimpleQueue[tuple[Attempt, Future[Any]]] = queue.SimpleQueue()
         self.flying: list[Attempt] = []
@@ -128,7 +83,7 @@ class Dispatcher:
         self.solo: Attempt | None = None
         self.exhausted = False
         self.open: list[Work] = []
-        self.workers: list[str] = []
+        self.workers: dict[str, bool] = {}  # address: whether it has a GPU
         self.window = 1
         self.watched = 0.0
         self.said = time.monotonic()
@@ -189,11 +144,11 @@ class Dispatcher:
         return self._next(galaxies)
 
     def _launch(self, attempt: Attempt) -> None:
-        others = None
-        if attempt.error is not None and (blamed := failing_worker(attempt.error)):
-            others = [address for address in self.workers if address != blamed] or None
+        blamed = failing_worker(attempt.error) if attempt.error is not None else None
+        others = [address for address in self.workers if address != blamed]
+        attempt.where = others if blamed and self._can_work(attempt, others) else None
         try:
-            attempt.future = attempt.work.submit(self.client, attempt.index, attempt.number, others)
+            attempt.future = attempt.work.submit(self.client, attempt.index, attempt.number, attempt.where)
         except Exception as error:
             self.solo = None
             self._failed(attempt, error)
@@ -201,6 +156,11 @@ class Dispatcher:
         attempt.number += 1
         self.flying.append(attempt)
         attempt.future.add_done_callback(lambda future, attempt=attempt: self.ended.put((attempt, future)))
+
+    def _can_work(self, attempt: Attempt, addresses: list[str]) -> bool:
+        """Whether some of the workers are there, and one of them has a GPU if a chunk needs it."""
+        needs_gpu = self.gpu and attempt.index != PUBLISH
+        return any(self.workers[address] or not needs_gpu for address in addresses if address in self.workers)
 
     # --- what came of it ---
 
@@ -306,8 +266,9 @@ class Dispatcher:
         except (OSError, TimeoutError) as error:
             self.stop.ask(f"the scheduler was lost ({error})", at_once=True)
             return
-        gpus = sum("GPU" in about.get("resources", {}) for about in found.values())
-        self.workers = list(found)
+        self.workers = {address: "GPU" in about.get("resources", {}) for address, about in found.items()}
+        gpus = sum(self.workers.values())
+        self._release_the_tied()
         self.window = max(1, self.per_gpu * gpus + self.per_worker * (len(found) - gpus))
         self.on_workers(len(found), gpus)
         words = ""
@@ -315,8 +276,23 @@ class Dispatcher:
             words = self.keeper.check()
         except ConfigError as error:
             self.stop.ask(str(error))
-        if not found and self.stop.requested:
+        if gpus if self.gpu else found:
+            self.able_at = time.monotonic()
+        elif self.stop.requested and not found:
             self.stop.ask("", at_once=True)
+        elif self.patience is not None and time.monotonic() - self.able_at > self.patience:
+            self.stop.ask(f"no worker{' with a GPU' if self.gpu else ''} for {self.patience:.0f} s", at_once=True)
         if words and time.monotonic() - self.said > 60:
             self.said = time.monotonic()
             self.say(words)
+
+    def _release_the_tied(self) -> None:
+        """Begin anew, anywhere, what is tied to workers that are gone: Dask would wait for them for ever."""
+        for attempt in [attempt for attempt in self.flying if attempt.where]:
+            assert attempt.where is not None
+            if not self._can_work(attempt, attempt.where):
+                self.flying.remove(attempt)
+                self.solo = None
+                self.client.cancel([attempt.future])
+                attempt.error = None
+                self.again.append(attempt)

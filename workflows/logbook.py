@@ -32,6 +32,8 @@ from galprote.workflows.failures import ChunkFailure, describe, whole_galaxy, wr
 from galprote.workflows.galaxy import GalaxyJob, assumptions
 from galprote.workflows.monitor import SurveyMonitor
 from galprote.workflows.progress import RunProgress
+from galprote.workflows.reports import Reports
+from galprote.workflows.stop import StopRequest
 from galprote.workflows.work import GalaxyWork
 
 #: What a dashboard listens to that everybody can reach.
@@ -76,12 +78,14 @@ class Logbook:
     ----------
     survey : SurveyConfig
     progress : RunProgress
+    stop : StopRequest
     command : str
         What goes on with the survey after an interruption.
     """
 
-    def __init__(self, survey: SurveyConfig, progress: RunProgress, command: str = "") -> None:
-        self.survey, self.progress, self.command = survey, progress, command
+    def __init__(self, survey: SurveyConfig, progress: RunProgress, stop: StopRequest, command: str = "") -> None:
+        self.survey, self.progress, self.stop, self.command = survey, progress, stop, command
+        self.reports: Reports | None = None
         self.names = [galaxy.name for galaxy in survey.galaxies]
         self.monitor = SurveyMonitor(self.names)
         self.results: dict[str, GalaxyResult] = {}
@@ -90,7 +94,7 @@ class Logbook:
         self.batches: dict[str, int] = {}
         self.fresh = 0  # spaxels that this run finished
         self.started = datetime.now().astimezone().isoformat(timespec="seconds")
-        self.state, self.reason = "running", ""
+        self.closed, self.reason = False, ""
         self.say = progress.message
 
     def plan(self, jobs: Iterable[GalaxyJob]) -> None:
@@ -108,9 +112,9 @@ class Logbook:
             link = f"http://{socket.gethostname() if host in ANYWHERE else host}:{port}/status"
         self.say(f"Dask dashboard: {link}")
         port = urlsplit(link).port
-        if urlsplit(link).hostname in ("127.0.0.1", "localhost") and ("SSH_CONNECTION" in os.environ or _on_slurm()):
+        if urlsplit(link).hostname in ("127.0.0.1", "localhost"):
             there = f"{getpass.getuser()}@{socket.gethostname()}"
-            self.say(f"From your own machine: ssh -L {port}:127.0.0.1:{port} {there}, then open {link}")
+            self.say(f"From another machine: ssh -L {port}:127.0.0.1:{port} {there}, then open {link}")
         if not isinstance(cluster, ExistingCluster):
             self.say(f"The survey's own page: {link.replace('/status', '/galprote')}")
 
@@ -127,6 +131,8 @@ class Logbook:
         self.progress.start(name, plan.ny * plan.nx, done)
         counts = {"chunks": len(plan.chunks), "chunks_done": len(work.finished_chunks)}
         self.monitor.begin(name, spaxels=plan.ny * plan.nx, spaxels_done=done, **counts)
+        if self.reports is not None:
+            self.reports.begin(name)
 
     def chunk(self, name: str, summary: ChunkSummary) -> None:
         """A chunk is done."""
@@ -160,7 +166,7 @@ class Logbook:
         if failures:
             words += f"; {len(failures)} chunk(s) failed, their spaxels are flagged: {failures[0].error}"
         self.progress.finish(name, words)
-        self.monitor.finish(name, outcome)
+        self._ended(name, outcome)
         self.results[name] = GalaxyResult(name, outcome, self.spaxels[name], fitted, seconds, failures=tuple(failures))
 
     def skipped(self, store: GalaxyStore) -> None:
@@ -176,11 +182,23 @@ class Logbook:
         """A galaxy failed; what is done of it is kept."""
         text = describe(error)
         self.progress.finish(name, f"failed: {text}")
-        self.monitor.finish(name, "failed")
+        self._ended(name, "failed")
         details = "".join(traceback.format_exception(error))
         self.results[name] = GalaxyResult(name, "failed", error=text, failures=tuple(failures), details=details)
 
+    def _ended(self, name: str, outcome: Outcome) -> None:
+        self.monitor.finish(name, outcome)
+        if self.reports is not None:
+            self.reports.end(name)
+
     # --- files ---
+
+    @property
+    def state(self) -> str:
+        """What the run is at, in words."""
+        if self.stop.requested:
+            return f"{'stopped' if self.closed else 'stopping'}: {self.stop.reason}"
+        return (self.reason or "ended") if self.closed else "running"
 
     def write(self) -> None:
         """Say in run.json how far everything is. A full disk, for example, must not end the run."""
@@ -208,14 +226,14 @@ class Logbook:
         with suppress(OSError):
             write_text(self.survey.output / "run.json", json.dumps(record, indent=1) + "\n")
 
-    def close(self, stopped: str) -> list[GalaxyResult]:
+    def close(self) -> list[GalaxyResult]:
         """Write the last word; gives what became of every galaxy."""
         for name in self.names:
             if name not in self.results:
                 self.results[name] = GalaxyResult(name, "stopped", spaxels=self.spaxels.get(name))
                 self.monitor.finish(name, "stopped")
         ordered = [self.results[name] for name in self.names]
-        self.state = f"stopped: {stopped}" if stopped else self.reason or "ended"
+        self.closed = True
         self.write()
         failures = []
         for result in ordered:
@@ -232,7 +250,3 @@ def write_summary(path: Path, results: list[GalaxyResult]) -> None:
     """Write what became of every galaxy as JSON."""
     rows = [{key: value for key, value in asdict(result).items() if key != "details"} for result in results]
     write_text(path, json.dumps(rows, indent=1) + "\n")
-
-
-def _on_slurm() -> bool:
-    return "SLURM_JOB_ID" in os.environ

@@ -1,6 +1,7 @@
 """What a run would do, from headers alone: galaxies, shapes, chunks, memory and products. Nothing is computed."""
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -76,24 +77,25 @@ def mock_cube_path(survey: SurveyConfig, galaxy: GalaxyConfig) -> Path:
     return survey.output / "mock" / f"{galaxy.name}_{settings}_DATACUBE.fits"
 
 
-def missing_inputs(survey: SurveyConfig) -> list[str]:
-    """Every cube and mask that is not there, as messages."""
-    problems = []
+def missing_inputs(survey: SurveyConfig) -> dict[str, str]:
+    """Galaxies whose cube or mask is not there, with a message about each."""
+    problems: dict[str, list[str]] = {}
     for galaxy in survey.galaxies:
         if galaxy.cube is not None:
             try:
                 find_cube(galaxy)
             except ConfigError as error:
-                problems.append(str(error))
+                problems.setdefault(galaxy.name, []).append(str(error))
         if galaxy.mask is not None and not mask_file(galaxy.mask).is_file():
-            problems.append(f"{galaxy.name}: no such mask: {galaxy.mask}")
-    return problems
+            problems.setdefault(galaxy.name, []).append(f"{galaxy.name}: no such mask: {galaxy.mask}")
+    return {name: "\n".join(texts) for name, texts in problems.items()}
 
 
-def inputs_in_the_way(survey: SurveyConfig) -> list[str]:
-    """Every cube that has the place of a product, as messages."""
+def inputs_in_the_way(survey: SurveyConfig, missing: Container[str]) -> list[str]:
+    """Every cube that has the place of a product, as messages; cubes of `missing` galaxies are not there."""
     products = {survey.output.resolve() / file for galaxy in survey.galaxies for file in all_product_files(galaxy.name)}
-    cubes = {galaxy.name: find_cube(galaxy).resolve() for galaxy in survey.galaxies if galaxy.cube is not None}
+    there = [galaxy for galaxy in survey.galaxies if galaxy.cube is not None and galaxy.name not in missing]
+    cubes = {galaxy.name: find_cube(galaxy).resolve() for galaxy in there}
     return [
         f"{name}: the cube {cube} has the name of a product; choose another output folder"
         for name, cube in cubes.items()

@@ -107,7 +107,9 @@ class PlainProgress:
         self.last = time.monotonic()
         done += spaxels
         left = self.rates[name].seconds_left(spaxels, total - done)
-        self.message(f"{name}: {done}/{total} spaxels ({done / total:.0%}), {rate:,.0f} spectra/s, {left:.0f} s left")
+        self.message(
+            f"{name}: {done}/{total} spaxels ({done / total:.0%}), {rate:,.0f} spectra/s, {duration(left)} left"
+        )
 
     def finish(self, name: str, outcome: str) -> None:
         """Print the outcome."""
@@ -133,6 +135,15 @@ class _Rate:
     def seconds_left(self, spaxels: int, remaining: int) -> float:
         self.spaxels += spaxels
         return (time.monotonic() - self.began) * remaining / max(self.spaxels, 1)
+
+
+def duration(seconds: float | None) -> str:
+    """A time for people."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def make_progress(console: Console) -> LiveProgress | PlainProgress:

@@ -222,9 +222,8 @@ def start_slurm(
     Raises
     ------
     ConfigError
-        If there is no SLURM, or it refuses the jobs.
+        If SLURM refuses the jobs.
     """
-    check_here(config)
     folder = output / ".slurm"
     if re.search(r"[^\w@+=:,./-]", str(folder)):
         raise ConfigError(

@@ -12,6 +12,7 @@ from rich.table import Table
 from galprote.model.errors import ConfigError
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.lock import Holder, is_alive, read_holder
+from galprote.workflows.progress import duration
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _survey(output: Path, record: dict[str, Any]) -> SurveyStatus:
     holder = read_holder(output)
     running = holder is not None and is_alive(output, holder)
     state = str(record.get("state", ""))
-    if not running and state == "running":
+    if not running and (state == "running" or state.startswith("stopping")):
         state = "died without saying why; what it finished is kept"
     found = tuple(_galaxy(output, about, running=running) for about in galaxies)
     return SurveyStatus(
@@ -147,20 +148,12 @@ def _seconds_left(output: Path, record: dict[str, Any], galaxies: tuple[GalaxySt
     return max(left / pace - age, 0.0)
 
 
-def duration(seconds: float | None) -> str:
-    """A time for people."""
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 def status_tables(found: SurveyStatus) -> list[Table | str]:
     """The status for a terminal."""
     if found.running:
         assert found.holder is not None
-        lines = [f"Running: {escape(str(found.holder))}"]
+        what = "Running" if found.state == "running" else found.state.capitalize()
+        lines = [f"{what}: {escape(str(found.holder))}"]
         gpu = f", {found.gpu_workers} with a GPU" if found.gpu_workers else ""
         lines.append(
             f"{found.workers} workers{gpu}; {found.spectra_per_second:,.0f} spectra/s; "

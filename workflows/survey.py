@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from distributed import Client, performance_report
+from distributed import Client
 
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import Decoder
@@ -22,7 +22,7 @@ from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYT
 from galprote.pipeline.provenance import NUMERIC_VERSION
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.capacity import capacity
-from galprote.workflows.cluster import Keeper, start_cluster
+from galprote.workflows.cluster import Keeper, check_cluster, start_cluster
 from galprote.workflows.dashboard import shown
 from galprote.workflows.disk import disk_words
 from galprote.workflows.dispatch import Dispatcher
@@ -31,9 +31,10 @@ from galprote.workflows.lock import sole_run
 from galprote.workflows.logbook import GalaxyResult, Logbook
 from galprote.workflows.planning import galaxy_plan, inputs_in_the_way, missing_inputs, mock_cube_path
 from galprote.workflows.progress import RunProgress
-from galprote.workflows.stop import StoppedError, StopRequest, is_disk_full, signals_stop
+from galprote.workflows.reports import performance_reports
+from galprote.workflows.stop import StoppedError, StopRequest, is_disk_full
 from galprote.workflows.work import GalaxyWork, begin_galaxy
-from galprote.workflows.workers import check_workers, gpu_workers
+from galprote.workflows.workers import check_workers, gpu_workers, patience_of, try_out
 
 
 def load_model(survey: SurveyConfig) -> tuple[ModelReference, Decoder]:
@@ -48,7 +49,12 @@ def load_model(survey: SurveyConfig) -> tuple[ModelReference, Decoder]:
 
 
 def run_survey(
-    survey: SurveyConfig, progress: RunProgress, *, overwrite: bool = False, command: str = ""
+    survey: SurveyConfig,
+    progress: RunProgress,
+    *,
+    overwrite: bool = False,
+    command: str = "",
+    stop: StopRequest | None = None,
 ) -> list[GalaxyResult]:
     """Run a survey.
 
@@ -60,6 +66,8 @@ def run_survey(
         Whether products made with other settings may be replaced.
     command : str
         What goes on with the survey after an interruption, for the record.
+    stop : StopRequest, optional
+        By which it can be asked to stop.
 
     Returns
     -------
@@ -69,18 +77,23 @@ def run_survey(
     Raises
     ------
     ConfigError
-        Before anything is computed: cubes or masks are missing, or products made with other settings are in the way.
+        Before anything is computed: no galaxy has its cube and mask, or products made with other settings are in the
+        way.
     StoppedError
         If the run was asked to stop, the disk is full, or the workers are lost; what is finished is kept.
     """
-    problems = missing_inputs(survey) or inputs_in_the_way(survey)
+    missing = missing_inputs(survey)
+    problems = list(missing.values()) if len(missing) == len(survey.galaxies) else inputs_in_the_way(survey, missing)
     if problems:
         raise ConfigError("\n".join(problems))
+    check_cluster(survey.cluster)
     refuse_links(survey.output, [galaxy.name for galaxy in survey.galaxies])
     model, templates = load_model(survey)
-    stop = StopRequest()
-    with sole_run(survey.output, progress.message), signals_stop(stop, progress.message):
-        logbook = Logbook(survey, progress, command)
+    stop = stop or StopRequest()
+    with sole_run(survey.output, progress.message):
+        logbook = Logbook(survey, progress, stop, command)
+        for name, text in missing.items():
+            logbook.failed(name, ConfigError(text), [])
         jobs = _check(survey, model, templates, logbook, stop, overwrite=overwrite)
         logbook.plan(jobs)
         try:
@@ -94,7 +107,7 @@ def run_survey(
                 raise
             stop.ask("disk full")
         finally:
-            results = logbook.close(stop.reason)
+            results = logbook.close()
     if stop.requested:
         raise StoppedError(_stop_words(survey, jobs, stop.reason), results)
     return results
@@ -116,6 +129,8 @@ def _check(
     for galaxy in survey.galaxies:
         if stop.requested:
             break
+        if galaxy.name in logbook.results:
+            continue  # its cube is missing
         try:
             cube = _input_cube(survey, galaxy, model, templates, logbook)
             job = check_galaxy(
@@ -174,12 +189,15 @@ def _compute(
         if survey.cluster.dashboard is not None:
             stack.enter_context(shown(logbook.monitor))
         client, keeper = stack.enter_context(_cluster(survey, jobs, model, logbook))
-        model = replace(model, device=_device(survey, client, model, keeper, logbook, stop))
+        check_workers(client, survey.cluster, model.device, survey.output, keeper, stop, logbook.say)
         if stop.requested:
             return
         gpu = gpu_workers(client) > 0
+        if isinstance(survey.cluster, ExistingCluster) and survey.model.device == "auto" and gpu:
+            model = replace(model, device="cuda")
+            try_out(client, model.device, survey.output)
         if survey.cluster.performance_report:
-            stack.enter_context(performance_report(filename=str(survey.output / "dask-report.html")))
+            logbook.reports = stack.enter_context(performance_reports(survey.output))
         per_gpu = CHUNKS_PER_GPU if model.device == "cuda" else CHUNKS_PER_WORKER
         dispatcher = Dispatcher(
             client,
@@ -189,6 +207,8 @@ def _compute(
             deaths=survey.chunks.deaths,
             per_worker=CHUNKS_PER_WORKER,
             per_gpu=per_gpu,
+            gpu=gpu,
+            patience=patience_of(survey.cluster),
             on_workers=logbook.monitor.workers,
             on_watch=logbook.write,
             say=logbook.say,
@@ -251,19 +271,6 @@ def _cluster(
     ) as (client, keeper):
         logbook.dashboard(client, survey.cluster)
         yield client, keeper
-
-
-def _device(
-    survey: SurveyConfig, client: Client, model: ModelReference, keeper: Keeper, logbook: Logbook, stop: StopRequest
-) -> str:
-    """Where the model runs, after the workers were found fit for it."""
-    wanted = survey.model.device
-    device = model.device
-    check_workers(client, survey.cluster, device, survey.output, keeper, stop, logbook.say)
-    if isinstance(survey.cluster, ExistingCluster) and wanted == "auto" and gpu_workers(client):
-        device = "cuda"
-        check_workers(client, survey.cluster, device, survey.output, keeper, stop, logbook.say)
-    return device
 
 
 def _stop_words(survey: SurveyConfig, jobs: list[GalaxyJob], reason: str) -> str:

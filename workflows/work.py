@@ -9,7 +9,7 @@ from distributed import Client, Future
 from galprote.model.decoder import Decoder
 from galprote.model.errors import GalproteError
 from galprote.pipeline.graph import ChunkGraph, ChunkSummary, ModelReference
-from galprote.workflows.dispatch import HOPELESS, PUBLISH
+from galprote.workflows.attempt import HOPELESS, PUBLISH
 from galprote.workflows.failures import ChunkFailure, describe
 from galprote.workflows.galaxy import GalaxyJob, OpenedGalaxy, open_galaxy
 from galprote.workflows.publish import publish_products
@@ -49,7 +49,7 @@ class GalaxyWork:
 
     def submit(self, client: Client, index: int, attempt: int, where: list[str] | None) -> Future[Any]:
         """Start a chunk, or the galaxy's last step."""
-        place = {"workers": where, "allow_other_workers": True} if where else {}
+        place = {"workers": where} if where else {}
         if index != PUBLISH:
             chunk: Future[Any] = client.compute(self.graph.task(index, attempt), **place)
             return chunk

@@ -20,10 +20,20 @@ from galprote.workflows.stop import StopRequest
 #: Seconds between two lines about workers that are not there yet.
 INTERVAL = 60.0
 
+#: Seconds that a nanny may take to start a worker again: ample, for a busy machine.
+RESTART_SECONDS = 300.0
+
 
 def gpu_workers(client: Client) -> int:
     """Number of workers with the resource `GPU`."""
     return sum("GPU" in about.get("resources", {}) for about in _known(client).values())
+
+
+def patience_of(cluster: AnyCluster) -> float | None:
+    """Seconds without a worker that can do the work after which nobody waits any longer; None: a queue decides."""
+    if isinstance(cluster, ExistingCluster):
+        return cluster.patience
+    return RESTART_SECONDS if is_local(cluster) else None
 
 
 def check_workers(
@@ -37,15 +47,14 @@ def check_workers(
 ) -> None:
     """Wait for the first worker, with a GPU if the model needs one, and try out those that are there.
 
-    Jobs of a queue are waited for as long as they are in it; workers on this machine and those of an existing cluster
-    for less than a minute.
+    Jobs of a queue are waited for as long as they are in it; those of an existing cluster for less than a minute.
 
     Raises
     ------
     ConfigError
         If there are none, or they cannot do the work.
     """
-    patience = cluster.patience if isinstance(cluster, ExistingCluster) else 50 if is_local(cluster) else None
+    patience = patience_of(cluster)
     began = said = time.monotonic()
     while not stop.requested:
         found = gpu_workers(client) if device == "cuda" else len(_known(client))
@@ -59,7 +68,7 @@ def check_workers(
             say(f"waiting for workers since {waited:.0f} s: {words}")
         time.sleep(0.2)
     if not stop.requested:
-        _try_out(client, device, output)
+        try_out(client, device, output)
 
 
 def _known(client: Client) -> dict[str, Any]:
@@ -79,8 +88,14 @@ def _nobody(client: Client, cluster: AnyCluster, device: str, waited: float) -> 
     return f"cluster: no worker of {cluster.type} came within {waited:.0f} s"
 
 
-def _try_out(client: Client, device: str, output: Path) -> None:
-    """Raise ConfigError if workers are of another version, lack the output folder, or a GPU that they should have."""
+def try_out(client: Client, device: str, output: Path) -> None:
+    """Ask every worker whether it can do the work.
+
+    Raises
+    ------
+    ConfigError
+        If one is of another version, lacks the output folder, or a GPU that it should have.
+    """
     probe = output / f".probe-{uuid4().hex[:8]}.partial"
     probe.touch()
     try:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import torch
 
+from tests.fuzz.harness import places
+
 Header = dict[str, Any]
 METADATA_VALUES: Final[tuple[Any, ...]] = (
     None, True, 0, -1, 1, 3, 10**9, 10**30, 1.5, float("nan"), float("inf"), "", "x", [], [1, 2], [[1], [2, 3]], {},
@@ -43,19 +45,11 @@ def _tensor(random_: random.Random, header: Header) -> dict[str, Any]:
     return found
 
 
-def _places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        found.append((value, key))
-        _places(item, found)
-    return found
-
-
 def metadata_value(random_: random.Random, raw: bytes) -> bytes:
     header, data = split(raw)
     metadata = json.loads(header["__metadata__"]["galprote"])
     tops = [(metadata, key) for key in metadata]
-    container, key = random_.choice(random_.choice((tops, _places(metadata, []), _places(metadata["model"], []))))
+    container, key = random_.choice(random_.choice((tops, places(metadata, []), places(metadata["model"], []))))
     if random_.random() < 0.25:
         del container[key]
     else:

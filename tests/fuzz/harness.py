@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import os
 import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from galprote.workflows.cli import main
 
@@ -15,6 +18,9 @@ from galprote.workflows.cli import main
 LIMIT = 60.0
 #: How `FITS file` and so on end: an error of ours begins with a path or a word, not with the name of a Python type.
 _FOREIGN = re.compile(r"^(\w+: )?[A-Za-z_.]*(Error|Exception|Warning)\b")
+
+#: User without rights, on every Linux.
+NOBODY = 65534
 
 
 class Hang(BaseException):
@@ -105,3 +111,28 @@ class Tally:
             lines.append(f"  {kind:24}" + "".join(f"{self.counts[kind, outcome]:>15}" for outcome in outcomes))
         totals = (sum(n for (_, what), n in self.counts.items() if what == outcome) for outcome in outcomes)
         return "\n".join([*lines, f"  {'all':24}" + "".join(f"{total:>15}" for total in totals)])
+
+
+def places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """All (container, key) in nested mappings and lists."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found.append((value, key))
+        places(item, found)
+    return found
+
+
+@contextlib.contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """Be nobody for a while, if we are root, who may read everything; the folder is nobody's."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for words in (("inspect", folder / "none.fits"), ("plan", folder / "none.yaml")):
+        ask(*words)  # what is imported when it is first needed may lie where only root goes
+    os.chown(folder, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -6,6 +6,7 @@ what came out.
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -164,14 +165,17 @@ def test_folders_and_files_that_may_not_be_read(tmp_path: Path, checkpoint: Path
     for words in (("inspect", folder), ("plan", folder), ("run", folder), ("run", survey), ("plan", survey)):
         answer = harness.ask(*words)
         assert harness.fault(answer, "folder.fits" if answer.code else "") == ""
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    for name, word in (("closed.fits", "inspect"), ("closed.yaml", "plan")):
-        shutil.copy(survey, tmp_path / name)
-        (tmp_path / name).chmod(0)
-        answer = harness.ask(word, tmp_path / name)
-        assert answer.code == 2
-        assert harness.fault(answer, name) == ""
+
+
+def test_files_that_may_not_be_read(checkpoint: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name, harness.unprivileged(Path(name)):
+        survey = surveys.write_survey(Path(name), [{"name": "N1", "cube": "cube.fits"}], checkpoint)
+        for closed, word in (("closed.fits", "inspect"), ("closed.yaml", "plan")):
+            shutil.copy(survey, Path(name, closed))
+            Path(name, closed).chmod(0)
+            answer = harness.ask(word, Path(name, closed))
+            assert answer.code == 2
+            assert harness.fault(answer, closed) == ""
 
 
 # --- thousands of cases ---

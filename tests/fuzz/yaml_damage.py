@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import yaml
 
+from tests.fuzz.harness import places
+
 VALUES: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1, 10**12, 10**400, -(10**30), 0.5, 1e308, -1e-300, float("nan"), float("inf"),
     float("-inf"), "", " ", "x", "1", "nan", "1e3", "0x10", "../../etc/passwd", "/", "~", "~nobody_of_this_name/x",
@@ -29,38 +31,29 @@ TEXTS: Final = (
 )  # fmt: skip
 
 
-def _places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """All (container, key) in nested mappings and lists."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        found.append((value, key))
-        _places(item, found)
-    return found
-
-
 def change_value(random_: random.Random, survey: Any) -> str:
     for _ in range(random_.choice((1, 1, 2))):
-        container, key = random_.choice(_places(survey, []))
+        container, key = random_.choice(places(survey, []))
         container[key] = copy.deepcopy(random_.choice(VALUES))
     return dump(survey)
 
 
 def remove_key(random_: random.Random, survey: Any) -> str:
-    container, key = random_.choice(_places(survey, []))
+    container, key = random_.choice(places(survey, []))
     del container[key]
     return dump(survey)
 
 
 def strange_key(random_: random.Random, survey: Any) -> str:
-    containers = [box for box, _ in _places(survey, []) if isinstance(box, dict)]
+    containers = [box for box, _ in places(survey, []) if isinstance(box, dict)]
     box = random_.choice(containers)
     box[random_.choice((1, None, True, 1.5, "", "x" * 3000, "\0", "output", "<<", "=", "redshfit", "name", "é"))] = 1
     return dump(survey)
 
 
 def move_value(random_: random.Random, survey: Any) -> str:
-    places = _places(survey, [])
-    (one, key), (other, name) = random_.choice(places), random_.choice(places)
+    found = places(survey, [])
+    (one, key), (other, name) = random_.choice(found), random_.choice(found)
     try:
         one[key], other[name] = copy.deepcopy(other[name]), copy.deepcopy(one[key])
     except (KeyError, IndexError, TypeError):
