@@ -9,7 +9,7 @@ from typing import Any, Final
 from galprote.pipeline.config import GalaxyConfig
 
 #: Raise it whenever the numbers in the products change for the same settings.
-NUMERIC_VERSION: Final = 3
+NUMERIC_VERSION: Final = 4
 
 PACKAGES: Final = ("galprote", "torch", "numpy", "scipy", "dask", "xarray", "zarr", "astropy")
 
