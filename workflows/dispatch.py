@@ -281,7 +281,8 @@ class Dispatcher:
         elif self.stop.requested and not found:
             self.stop.ask("", at_once=True)
         elif self.patience is not None and time.monotonic() - self.able_at > self.patience:
-            self.stop.ask(f"no worker{' with a GPU' if self.gpu else ''} for {self.patience:.0f} s", at_once=True)
+            lack = "no worker with a GPU for" if self.gpu else "no worker for"
+            self.stop.ask(f"{lack} {self.patience:.0f} s", at_once=True)
         if words and time.monotonic() - self.said > 60:
             self.said = time.monotonic()
             self.say(words)
