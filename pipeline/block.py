@@ -142,7 +142,7 @@ class BlockProducts:
 def prepare_block(
     flux: NDArray[np.float32],
     variance: NDArray[np.float32],
-    excluded: NDArray[np.bool_] | None,
+    excluded: NDArray[np.int32] | None,
     settings: BlockSettings,
 ) -> PreparedBlock:
     """Preprocess a block of a cube.
@@ -150,7 +150,8 @@ def prepare_block(
     Parameters
     ----------
     flux, variance : (m, rows, columns) float32
-    excluded : (rows, columns) bool or None
+    excluded : (rows, columns) int32 or None
+        Bits of `Status` of the spectra to leave out.
     settings : BlockSettings
     """
     m, rows, columns = flux.shape

@@ -1,11 +1,12 @@
 """`survey.yaml` -> a frozen, validated SurveyConfig. The only reader of survey YAML.
 
 A survey has `defaults` and a list of `galaxies`; each galaxy is the defaults with its own keys laid over them, section
-by section. Relative paths are relative to the YAML. `{name}` in a cube's path stands for the galaxy's name.
+by section. Relative paths are relative to the YAML. `{name}` in a cube's or mask's path stands for the galaxy's name.
 """
 
 import glob
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,6 +16,7 @@ from galprote.model.errors import ConfigError
 from galprote.model.extinction import ExtinctionLaw
 from galprote.pipeline.cluster_config import CLUSTER_TYPES, AnyCluster, ClusterConfig, LocalCluster
 from galprote.pipeline.line_filter import LineFilterConfig
+from galprote.pipeline.mask_config import MasksConfig, change_paths
 from galprote.pipeline.mock import MockConfig
 from galprote.pipeline.problems import problem
 from galprote.pipeline.section import Section
@@ -62,8 +64,8 @@ class GalaxyConfig(Section):
     """Barycentric (not LSR) redshift; the whole galaxy is corrected by this one."""
     foreground: ForegroundConfig
     """Dust of the Milky Way."""
-    mask: str | None = Field(default=None, min_length=1)
-    """FITS image whose non-zero spaxels are excluded; `file.fits[EXT]` names an extension."""
+    masks: MasksConfig = MasksConfig()
+    """Spaxels and wavelengths to leave out."""
     snr_min: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """Spaxels whose median signal-to-noise ratio per 2.48 A sample is lower are not fitted."""
     max_filled: float = Field(default=0.15, ge=0, le=0.5)
@@ -223,11 +225,14 @@ def _absolute(survey: SurveyConfig, folder: Path) -> SurveyConfig:
             return str(literal)
         return str(Path(glob.escape(str(folder))) / _home(text))
 
+    def place_named(name: str) -> Callable[[str], str]:
+        return lambda text: str(place(text.replace("{name}", name)))
+
     galaxies = tuple(
         galaxy.model_copy(
             update={
                 "cube": place_pattern(galaxy.cube.replace("{name}", galaxy.name)) if galaxy.cube else None,
-                "mask": str(place(galaxy.mask.replace("{name}", galaxy.name))) if galaxy.mask else None,
+                "masks": change_paths(galaxy.masks, place_named(galaxy.name)),
             }
         )
         for galaxy in survey.galaxies

@@ -118,7 +118,8 @@ class ChunkGraph:
     cube : xarray.Dataset
         From `open_cube`, chunked by the plan's rows.
     plan : ChunkPlan
-    excluded : (y, x) bool, optional
+    excluded : (y, x) int32, optional
+        Bits of `Status` of the spaxels to leave out.
     settings : BlockSettings
     model : ModelReference
     store : GalaxyStore
@@ -130,7 +131,7 @@ class ChunkGraph:
         self,
         cube: xr.Dataset,
         plan: ChunkPlan,
-        excluded: NDArray[np.bool_] | None,
+        excluded: NDArray[np.int32] | None,
         settings: BlockSettings,
         model: ModelReference,
         store: GalaxyStore,
@@ -192,7 +193,7 @@ def _located(step: Callable[P, R]) -> Callable[P, R]:
 
 @_located
 def _prepare(
-    flux: NDArray[np.float32], variance: NDArray[np.float32], mask: NDArray[np.bool_] | None, *, settings: BlockSettings
+    flux: NDArray[np.float32], variance: NDArray[np.float32], mask: NDArray[np.int32] | None, *, settings: BlockSettings
 ) -> PreparedBlock:
     return prepare_block(flux, variance, mask, settings)
 

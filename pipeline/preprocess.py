@@ -20,6 +20,7 @@ from galprote.model.grids import EDGES, KEPT
 from galprote.pipeline.line_filter import NO_ALLOWANCE, LineFilterConfig, clean_spectra
 from galprote.pipeline.quality import Status
 from galprote.pipeline.rebin import edges_of, rebin_matrix
+from galprote.pipeline.spectral_masks import NO_MASKS, WavelengthMasks, touched
 
 #: Shares above which `status` remarks on filled samples and on channels without a usable variance.
 MUCH_FILLED: Final = 0.10
@@ -54,6 +55,9 @@ class PreprocessSettings:
         What the line filter concedes to the stars' own peaks; from `template_allowance`.
     visible : tuple of 948 bool
         Samples that the network uses; the others are bridged like the emission bands.
+    masks : WavelengthMasks
+        Bands whose flux is not used: native channels that touch one of the observed frame, samples that touch one of
+        the rest frame.
     """
 
     wavelength: tuple[float, ...]
@@ -66,6 +70,7 @@ class PreprocessSettings:
     max_filled: float
     allowance: tuple[float, ...] = NO_ALLOWANCE
     visible: tuple[bool, ...] = tuple(KEPT.tolist())
+    masks: WavelengthMasks = NO_MASKS
 
 
 @dataclass(frozen=True)
@@ -78,19 +83,19 @@ class SpectraBatch:
         Of the k spectra that are to be fitted: rest frame, cleaned, divided by `flux`.
     noise : (k, 876) float32
         Standard deviation, divided by `flux`: positive; infinite where a sample carries no information, because it had
-        no data and was filled, or was replaced by the line filter.
+        no data or was masked and was filled, or was replaced by the line filter.
     fitted : (n,) bool
         Which of the n input spectra these are.
     rebinned : (k, 948) float32
-        Their flux on the model's samples, dereddened, nothing removed; NaN where there are no data.
+        Their flux on the model's samples, dereddened, nothing removed or masked; NaN where there are no data.
     used : (k, 948) bool
-        Samples that carry observed flux: neither filled, nor replaced, nor in an emission band.
+        Samples that carry observed flux: neither masked, nor filled, nor replaced, nor in an emission band.
     flux : (n,) float32
         Median flux of the kept samples, the cube's unit.
     snr : (n,) float32
         Median signal-to-noise ratio of the kept samples of 2.48 A, from the cube's variance.
     filled_fraction : (n,) float32
-        Share of the kept samples that had no data.
+        Share of the kept samples that had no data; masked ones do not count.
     replaced : (n,) int16
         Kept samples that the line filter replaced.
     status : (n,) int32
@@ -113,7 +118,7 @@ def preprocess(
     flux: NDArray[np.float32],
     variance: NDArray[np.float32],
     settings: PreprocessSettings,
-    excluded: NDArray[np.bool_] | None = None,
+    excluded: NDArray[np.int32] | None = None,
 ) -> SpectraBatch:
     """Prepare spectra for the model.
 
@@ -122,8 +127,8 @@ def preprocess(
     flux, variance : (m, n) float32
         Native spectra, wavelength first as in the cube; not finite where there are no data.
     settings : PreprocessSettings
-    excluded : (n,) bool, optional
-        Spectra to leave out.
+    excluded : (n,) int32, optional
+        Bits of `Status` of the spectra to leave out, 0 of the others.
 
     Returns
     -------
@@ -132,7 +137,7 @@ def preprocess(
     n = flux.shape[1]
     status = np.zeros(n, dtype=np.int32)
     if excluded is not None:
-        status[excluded] |= np.int32(Status.EXCLUDED)
+        status |= excluded
     finite: NDArray[np.bool_] = (flux > -LARGEST_FLUX) & (flux < LARGEST_FLUX)
     status[~finite.any(axis=0)] |= np.int32(Status.NO_DATA)
     rows = np.flatnonzero(status == 0)
@@ -141,11 +146,11 @@ def preprocess(
         finite = np.take(finite, rows, axis=1)
     good = is_variance(variance)
     bad_variance = (finite & ~good).mean(axis=0) > MANY_BAD_VARIANCES
-    rest, rest_variance = rebin_to_rest(flux, variance, finite & good, settings)
+    rebinned, rest, rest_variance = _rebin_and_mask(flux, variance, finite & good, settings)
     visible = np.array(settings.visible)
     present = ~np.isnan(rest)
     status[rows[bad_variance]] |= np.int32(Status.BAD_VARIANCE)
-    measures = _measure(rest[:, visible], rest_variance[:, visible])
+    measures = _measure(rest[:, visible], rest_variance[:, visible], _masked_samples(settings)[visible])
 
     full = {
         name: _spread(values, rows, n)
@@ -173,13 +178,12 @@ def preprocess(
     count[fitted] = replaced[:, KEPT].sum(axis=1)
     status[count > 0.05 * visible.sum()] |= np.int32(Status.LINES_REPLACED)
     full["flux"][fitted] = scale[:, 0]
-    rebinned = rest[chosen][positive]
-    used = ~np.isnan(rebinned) & ~replaced & visible
+    used = present[chosen][positive] & ~replaced & visible
     return SpectraBatch(
         spectra=np.ascontiguousarray(kept / scale, dtype=np.float32),
         noise=_relative_noise(rest_variance[chosen][positive], used, scale),
         fitted=fitted,
-        rebinned=rebinned,
+        rebinned=rebinned[chosen][positive],
         used=used,
         flux=full["flux"],
         snr=full["snr"],
@@ -231,6 +235,30 @@ def rebin_to_rest(
     return np.ascontiguousarray(mean.T), np.ascontiguousarray(noise.T)
 
 
+def _rebin_and_mask(
+    flux: NDArray[np.float32], variance: NDArray[np.float32], valid: NDArray[np.bool_], settings: PreprocessSettings
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Flux on the model's samples (n, 948); the same without what is masked, and its variance."""
+    rebinned, noise = rebin_to_rest(flux, variance, valid, settings)
+    rest = rebinned
+    if settings.masks.observed:
+        channels = touched(edges_of(np.array(settings.wavelength)), settings.masks.observed)
+        rest, noise = rebin_to_rest(flux, variance, valid & ~channels[:, None], settings)
+    if settings.masks.rest:
+        samples = touched(EDGES, settings.masks.rest)
+        rest, noise = (np.where(samples, np.float32(np.nan), values) for values in (rest, noise))
+    return rebinned, rest, noise
+
+
+@lru_cache(maxsize=8)
+def _masked_samples(settings: PreprocessSettings) -> NDArray[np.bool_]:
+    """Samples that are missing in a spectrum without gaps because they are masked: (948,)."""
+    _, _, weights, covered = _matrices(settings)
+    channels = touched(edges_of(np.array(settings.wavelength)), settings.masks.observed)
+    left = np.asarray(weights @ (~channels).astype(np.float32))
+    return touched(EDGES, settings.masks.rest) | ((left < 0.5) & (covered >= 0.5))
+
+
 @lru_cache(maxsize=8)
 def _matrices(settings: PreprocessSettings) -> tuple[csr_array, csr_array, csr_array, NDArray[np.float32]]:
     """Dereddening and rebinning in one matrix; the same with factors squared, for variances; rebinning alone, and the
@@ -265,9 +293,9 @@ class _Measures:
     filled: NDArray[np.float32]
 
 
-def _measure(rest: NDArray[np.float32], variance: NDArray[np.float32]) -> _Measures:
-    """Median flux, median signal-to-noise and share of missing samples, over the visible samples."""
-    filled = np.isnan(rest).mean(axis=1, dtype=np.float32)
+def _measure(rest: NDArray[np.float32], variance: NDArray[np.float32], masked: NDArray[np.bool_]) -> _Measures:
+    """Median flux, median signal-to-noise and share of missing samples, masked ones apart, over the visible samples."""
+    filled = (np.isnan(rest) & ~masked).mean(axis=1, dtype=np.float32)
     return _Measures(_nanmedian(rest), _nanmedian(np.divide(rest, np.sqrt(variance), dtype=np.float32)), filled)
 
 

@@ -6,7 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from galprote.pipeline.config import GalaxyConfig
+from galprote.pipeline.earlier_run import read_status
+from galprote.pipeline.mask_config import MasksConfig, change_paths, mask_inputs
 
 #: Raise it whenever the numbers in the products change for the same settings.
 NUMERIC_VERSION: Final = 4
@@ -30,11 +34,11 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
     dict
         With `fingerprint`, the hash of all but the versions of the libraries.
     """
-    settings = galaxy.model_dump(mode="json", exclude={"cube", "mask"})
-    settings["mask"] = Path(galaxy.mask).name if galaxy.mask else None
+    settings = galaxy.model_dump(mode="json", exclude={"cube", "masks"})
+    settings["masks"] = change_paths(galaxy.masks, lambda path: Path(path).name).model_dump(mode="json")
     depends = {
         "settings": settings,
-        "mask_sha256": _mask_hash(galaxy.mask),
+        "masks_sha256": mask_hashes(galaxy.masks),
         "input": {
             "file": cube_path.name,
             "bytes": cube_path.stat().st_size,
@@ -49,15 +53,25 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
     return depends | {"fingerprint": fingerprint, "versions": {name: version(name) for name in PACKAGES}}
 
 
-def _mask_hash(mask: str | None) -> str | None:
-    if mask is None:
-        return None
-    return hashlib.sha256(mask_file(mask).read_bytes()).hexdigest()
+def mask_hashes(masks: MasksConfig) -> dict[str, list[str]]:
+    """Hashes of the contents of all that masks are read from, by the key that names them.
 
+    Of an earlier run only the flags count: its store may be copied, or made again.
 
-def mask_file(mask: str) -> Path:
-    """File of a mask that is given as `file.fits` or `file.fits[EXT]`; brackets may also be part of its name."""
-    return Path(mask) if Path(mask).is_file() or not mask.endswith("]") else Path(mask.rpartition("[")[0])
+    Raises
+    ------
+    ConfigError
+        If the earlier run's store cannot be read.
+    """
+    hashes: dict[str, list[str]] = {}
+    for item in mask_inputs(masks):
+        if item.key == "masks.trust.store":
+            status, wcs_header = read_status(item.path)
+            content = f"{status.shape} {wcs_header}".encode() + np.ascontiguousarray(status, dtype="<i4").tobytes()
+        else:
+            content = item.file.read_bytes()
+        hashes.setdefault(item.key, []).append(hashlib.sha256(content).hexdigest())
+    return hashes
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -4,13 +4,13 @@ from enum import IntFlag
 
 
 class Status(IntFlag):
-    """Bits of `status`, int32; zero is a good fit without remarks. NaN values go with one of the first six, but
+    """Bits of `status`, int32; zero is a good fit without remarks. NaN values go with one of `NOT_FITTED`, but
     for errors and trust of weights without an appraisal, and surface densities of uncalibrated cubes."""
 
     NO_DATA = 1
     """The spaxel has no finite flux in the model's window."""
     EXCLUDED = 2
-    """Excluded by the spatial mask file."""
+    """Left out by a mask file."""
     LOW_SNR = 4
     """Signal-to-noise under the threshold; not fitted."""
     NOT_POSITIVE = 8
@@ -45,15 +45,33 @@ class Status(IntFlag):
     """Not trusted, and most like the night sky or noise, without a galaxy."""
     NOT_COMPUTED = 262144
     """The chunk with this spaxel could not be computed: failures.csv says why, and another run tries it again."""
+    STAR_MASK = 524288
+    """Left out as a star: one of the catalogue's, or flagged by the earlier run that the masks name."""
+    REGION_MASK = 1048576
+    """Left out by a region file."""
 
 
+#: A mask of the survey's left the spaxel out.
+MASKED = Status.EXCLUDED | Status.STAR_MASK | Status.REGION_MASK
 #: Reasons for which a spaxel has no values.
-NOT_FITTED = Status.NO_DATA | Status.EXCLUDED | Status.LOW_SNR | Status.NOT_POSITIVE | Status.INCOMPLETE | Status.FAILED
+NOT_FITTED = (
+    Status.NO_DATA | MASKED | Status.LOW_SNR | Status.NOT_POSITIVE | Status.INCOMPLETE | Status.FAILED
+    | Status.NOT_COMPUTED
+)  # fmt: skip
+#: The spaxel has values that nobody should believe: its spectrum is not one that the model knows.
+NOT_TRUSTED = (
+    Status.UNLIKE_TRAINING | Status.AGN_LIKE | Status.STAR_LIKE | Status.WRONG_REDSHIFT | Status.DAMAGED
+    | Status.SKY_LIKE
+)  # fmt: skip
+#: What figures and reports leave out. All other bits are remarks on values that may be used.
+UNRELIABLE = NOT_FITTED | NOT_TRUSTED
 
 
 def flag_attributes() -> dict[str, object]:
-    """CF conventions' `flag_masks` and `flag_meanings`, with a description of each bit."""
+    """CF conventions' `flag_masks` and `flag_meanings`, and the sums of bits by which spaxels are told apart."""
     return {
+        "not_fitted_bits": int(NOT_FITTED),
+        "unreliable_bits": int(UNRELIABLE),
         "flag_masks": [int(bit) for bit in Status],
         "flag_meanings": " ".join(str(bit.name).lower() for bit in Status),
     }

@@ -16,7 +16,6 @@ from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.graph import ModelReference
 from galprote.pipeline.layout import StoreLayout, all_product_files, store_layout
 from galprote.pipeline.line_filter import template_allowance
-from galprote.pipeline.masks import read_spatial_mask
 from galprote.pipeline.photometry import Photometry, cube_photometry
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.preprocess import PreprocessSettings
@@ -25,6 +24,8 @@ from galprote.pipeline.readers import open_cube
 from galprote.pipeline.readers.noise import METHOD
 from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.readers.unpack import is_gzip
+from galprote.pipeline.spatial_masks import check_mask_files, spatial_mask
+from galprote.pipeline.spectral_masks import check_masked_share, wavelength_masks
 from galprote.pipeline.store import GalaxyStore
 
 
@@ -54,17 +55,21 @@ class OpenedGalaxy:
     ----------
     cube : xarray.Dataset
         Lazy, chunked as planned.
-    excluded : (y, x) bool or None
+    excluded : (y, x) int32 or None
+        Bits of `Status` of the spaxels to leave out.
     settings : BlockSettings
     layout : StoreLayout
     model : ModelReference
+    mask_notes : tuple of str
+        What the masks cover, in words.
     """
 
     cube: xr.Dataset
-    excluded: NDArray[np.bool_] | None
+    excluded: NDArray[np.int32] | None
     settings: BlockSettings
     layout: StoreLayout
     model: ModelReference
+    mask_notes: tuple[str, ...] = ()
 
 
 def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference, templates: Decoder) -> BlockSettings:
@@ -80,6 +85,7 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference
         max_filled=galaxy.max_filled,
         allowance=template_allowance(templates, galaxy.line_filter),
         visible=model.visible,
+        masks=wavelength_masks(galaxy.masks),
     )
     wanted = galaxy.products
     return BlockSettings(
@@ -131,18 +137,20 @@ def check_galaxy(
     Raises
     ------
     ConfigError
-        If products made with other settings are in the way.
+        If a mask cannot be used, or products made with other settings are in the way.
     CubeError, PlanError
         If the cube cannot be used, or does not fit.
     """
     store = GalaxyStore(output, galaxy.name)
     shape, _ = cube_shape(cube_path, galaxy.redshift, model.window)
-    if galaxy.mask:
-        read_spatial_mask(galaxy.mask, shape[1:])
+    check_masked_share(wavelength_masks(galaxy.masks), galaxy.redshift, model.visible, galaxy.name)
     if is_gzip(cube_path):
+        check_mask_files(galaxy.masks, shape[1:])
         headers = _recorded_headers(store)
     else:
-        headers = str(open_cube(cube_path, redshift=galaxy.redshift, rest_window=model.window).attrs["header_sha256"])
+        about = open_cube(cube_path, redshift=galaxy.redshift, rest_window=model.window).attrs
+        spatial_mask(galaxy.masks, str(about["wcs_header"]), shape[1:])
+        headers = str(about["header_sha256"])
     record = provenance(galaxy, cube_path, headers, model.sha256)
     finished, rows = _earlier_work(store, record, overwrite=overwrite)
     return None if finished else GalaxyJob(galaxy, cube_path, make_plan(galaxy, shape, rows), store)
@@ -160,7 +168,8 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
     cube = open_cube(
         job.cube_path, redshift=galaxy.redshift, rest_window=model.window, rows=job.plan.rows, scratch=store.scratch
     )
-    excluded = read_spatial_mask(galaxy.mask, (cube.sizes["y"], cube.sizes["x"])) if galaxy.mask else None
+    masked = spatial_mask(galaxy.masks, str(cube.attrs["wcs_header"]), (cube.sizes["y"], cube.sizes["x"]))
+    excluded, notes = masked or (None, ())
     record = provenance(galaxy, job.cube_path, cube.attrs["header_sha256"], model.sha256)
     layout = store_layout(
         galaxy,
@@ -171,12 +180,12 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
         1 / templates.median_flux.double().numpy(),
         photometry(galaxy, cube).note,
     )
-    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout, model)
+    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout, model, notes)
 
 
-def assumptions(cube: xr.Dataset, settings: BlockSettings, model: ModelReference) -> list[str]:
-    """What had to be assumed of a cube, and what the products will lack, in words."""
-    about = cube.attrs
+def assumptions(opened: OpenedGalaxy) -> list[str]:
+    """What had to be assumed of a cube, what masks cover, and what the products will lack, in words."""
+    about, settings, model = opened.cube.attrs, opened.settings, opened.model
     notes = [about["variance_note"], about["axis_assumption"]]
     if about["variance_source"] == METHOD and not about["variance_note"]:
         notes.append("the file has no variances: they are estimated from the spectra")
@@ -184,7 +193,7 @@ def assumptions(cube: xr.Dataset, settings: BlockSettings, model: ModelReference
         notes.append(f"the file has no flux unit: {about['bunit']} assumed")
     if not model.appraised:
         notes.append("the weights give no errors and no trust (docs/training.md: Errors and limits)")
-    notes.append(settings.photometry.note)
+    notes += [settings.photometry.note, *opened.mask_notes]
     return [str(note) for note in notes if note]
 
 

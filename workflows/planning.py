@@ -6,14 +6,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from galprote.model.checkpoint import checkpoint_config, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import covered
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.layout import all_product_files, product_files
+from galprote.pipeline.mask_config import mask_inputs, missing_masks
 from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES, ChunkPlan, even_rows, plan_chunks
-from galprote.pipeline.provenance import mask_file
 from galprote.pipeline.readers.shape import cube_shape
+from galprote.pipeline.spatial_masks import check_mask_files
+from galprote.pipeline.spectral_masks import band_words, check_masked_share, wavelength_masks
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.capacity import Capacity, capacity
 
@@ -29,6 +34,7 @@ class PlannedGalaxy:
     state: str
     products: tuple[str, ...]
     problem: str = ""
+    masks: tuple[str, ...] = ()
 
 
 def plan_survey(survey: SurveyConfig) -> list[PlannedGalaxy]:
@@ -43,23 +49,38 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
     state = "finished" if store.final.exists() else "begun" if store.partial.exists() else "new"
     try:
         _require_inputs(survey, galaxy)
-        window = covered(checkpoint_config(survey.model.checkpoint or default_checkpoint()).visible)
+        visible = checkpoint_config(survey.model.checkpoint or default_checkpoint()).visible
+        window = covered(visible)
         if galaxy.mock is not None and not Path(source).is_file():
             shape, channels = _mock_shape(galaxy, window), 0
             source += " (will be made)"
         else:
             cube = find_cube(galaxy) if galaxy.cube else Path(source)
             shape, channels = cube_shape(cube, galaxy.redshift, window)
+        masks = _describe_masks(galaxy, shape[1:], visible)
         plan = galaxy_plan(survey, capacity(survey), galaxy, shape, None)
     except GalproteError as error:
         return PlannedGalaxy(galaxy.name, source, None, 0, state, products, str(error))
-    return PlannedGalaxy(galaxy.name, source, plan, channels, state, products)
+    return PlannedGalaxy(galaxy.name, source, plan, channels, state, products, masks=masks)
+
+
+def _describe_masks(galaxy: GalaxyConfig, shape: tuple[int, int], visible: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Check a galaxy's masks as far as that goes without the cube's data, and say what they are."""
+    check_mask_files(galaxy.masks, shape)
+    words = [f"{item.key} {Path(item.path).name}" for item in mask_inputs(galaxy.masks)]
+    bands = wavelength_masks(galaxy.masks)
+    share = check_masked_share(bands, galaxy.redshift, visible, galaxy.name)
+    for frame, listed in (("observed", bands.observed), ("rest", bands.rest)):
+        if listed:
+            words.append(f"{', '.join(band_words(listed))} A ({frame} frame)")
+    return (*words, f"{share:.1%} of the model's samples") if bands.observed or bands.rest else tuple(words)
 
 
 def _require_inputs(survey: SurveyConfig, galaxy: GalaxyConfig) -> None:
     """Raise ConfigError if a galaxy's mask or the survey's weights are missing."""
-    if galaxy.mask is not None and not mask_file(galaxy.mask).is_file():
-        raise ConfigError(f"{galaxy.name}: no such mask: {galaxy.mask}")
+    missing = missing_masks(galaxy.masks)
+    if missing:
+        raise ConfigError("\n".join(f"{galaxy.name}: {text}" for text in missing))
     if survey.model.checkpoint is not None and not survey.model.checkpoint.is_file():
         raise ConfigError(f"{galaxy.name}: no such checkpoint: {survey.model.checkpoint}")
 
@@ -86,8 +107,8 @@ def missing_inputs(survey: SurveyConfig) -> dict[str, str]:
                 find_cube(galaxy)
             except ConfigError as error:
                 problems.setdefault(galaxy.name, []).append(str(error))
-        if galaxy.mask is not None and not mask_file(galaxy.mask).is_file():
-            problems.setdefault(galaxy.name, []).append(f"{galaxy.name}: no such mask: {galaxy.mask}")
+        for text in missing_masks(galaxy.masks):
+            problems.setdefault(galaxy.name, []).append(f"{galaxy.name}: {text}")
     return {name: "\n".join(texts) for name, texts in problems.items()}
 
 
