@@ -36,8 +36,13 @@ class Bins:
         Centres, weighted by light, pixels from 0.
     spaxels : (n,) int32
         Number of spaxels.
+    rows : (n, 2) int32
+        First and last image row.
+    weight : (ny, nx) float32
+        Light of each spaxel in a bin, by which it counts where others are missing: its signal, or one in bins that have
+        none.
     light : (n,) float64
-        Sum of the spaxels' signal.
+        Sum of these.
     snr : (n,) float32
         Signal-to-noise ratio per channel, after the correction for covariance.
     covariance : float
@@ -49,6 +54,8 @@ class Bins:
     x: NDArray[np.float32]
     y: NDArray[np.float32]
     spaxels: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    weight: NDArray[np.float32]
     light: NDArray[np.float64]
     snr: NDArray[np.float32]
     covariance: float
@@ -60,6 +67,12 @@ class Bins:
     def noise_factor(self) -> NDArray[np.float64]:
         """By how much the noise of each bin exceeds that of independent spaxels, (n,) float64."""
         return noise_factor(self.spaxels, self.covariance)
+
+    def part(self, mine: slice) -> "Bins":
+        """Some of the bins, without the image."""
+        nothing = np.empty((0, 0))
+        lists = {name: getattr(self, name)[mine] for name in ("ids", "x", "y", "spaxels", "rows", "light", "snr")}
+        return Bins(nothing.astype(np.int32), weight=nothing.astype(np.float32), covariance=self.covariance, **lists)
 
     def paint(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of the bins (n,) -> of the spaxels (ny, nx); NaN, or zero for integers, where there is no bin."""
@@ -214,9 +227,8 @@ def _described(
     """Put bins in order, and measure them; `x` and `y` are their spaxels' places."""
     names, number, count = np.unique(numbers, return_inverse=True, return_counts=True)
     flux = signal[y, x].astype(np.float64)
-    weight = np.where(flux > 0, flux, 0.0)
-    dark = np.bincount(number, weight) <= 0
-    weight[dark[number]] = 1.0
+    weight = np.where(flux > 0, signal[y, x], np.float32(0)).astype(np.float32)
+    weight[(np.bincount(number, weight) <= 0)[number]] = 1.0
     total = np.bincount(number, weight)
     centre_x, centre_y = (np.bincount(number, weight * place) / total for place in (x, y))
     order = np.lexsort((names, np.round(centre_x, 3), np.round(centre_y)))
@@ -224,17 +236,23 @@ def _described(
     rank[order] = np.arange(len(order), dtype=np.int32)
     index = np.full(signal.shape, -1, dtype=np.int32)
     index[y, x] = rank[number]
-    light: NDArray[np.float64] = np.bincount(number, flux).astype(np.float64)
+    weights = np.zeros(signal.shape, dtype=np.float32)
+    weights[y, x] = weight
+    rows = np.stack([np.full(len(names), signal.shape[0]), np.full(len(names), -1)])
+    np.minimum.at(rows[0], number, y)
+    np.maximum.at(rows[1], number, y)
     with np.errstate(invalid="ignore", divide="ignore"):
         variance = np.bincount(number, noise[y, x].astype(np.float64) ** 2)
-        snr = light / np.sqrt(variance) / noise_factor(count, covariance)
+        snr = np.bincount(number, flux) / np.sqrt(variance) / noise_factor(count, covariance)
     return Bins(
         index=index,
         ids=(names[order] if named else np.arange(len(order))).astype(np.int32),
         x=centre_x[order].astype(np.float32),
         y=centre_y[order].astype(np.float32),
         spaxels=count[order].astype(np.int32),
-        light=light[order],
+        rows=rows.T[order].astype(np.int32),
+        weight=weights,
+        light=total[order].astype(np.float64),
         snr=snr[order].astype(np.float32),
         covariance=covariance,
     )

@@ -1,28 +1,19 @@
 """One block of a cube, from native spectra to products: three pure steps, no Dask and no files."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galprote.model.grids import WAVELENGTH
 from galprote.model.populations import Populations
-from galprote.model.predictor import Predictions, Predictor
-from galprote.model.reconstruction import LOG_EDGES, Reconstruction
-from galprote.pipeline.continuum_error import spread_parts
+from galprote.model.predictor import Predictor
+from galprote.pipeline.moving import preprocess_moving
+from galprote.pipeline.native_continuum import native_continuum, native_continuum_error
 from galprote.pipeline.photometry import Photometry
-from galprote.pipeline.preprocess import (
-    LARGEST_FLUX,
-    PreprocessSettings,
-    SpectraBatch,
-    foreground_extinction,
-    is_variance,
-    preprocess,
-)
+from galprote.pipeline.preprocess import LARGEST_FLUX, PreprocessSettings, SpectraBatch, is_variance, preprocess
 from galprote.pipeline.quality import Status
 from galprote.pipeline.quantities import quantities, remarks
-from galprote.pipeline.rebin import edges_of, rebin_matrix
 
 #: A fit is poor when its residuals exceed this share of the flux, and so many times the noise.
 POOR_RMS, POOR_NOISE = 0.05, 3.0
@@ -83,16 +74,19 @@ class PreparedBlock:
 
     Attributes
     ----------
-    shape : (int, int)
-        Rows and columns.
+    shape : tuple of int
+        Of the image: rows and columns, or bins.
     batch : SpectraBatch
-        Of the rows x columns spectra.
+        Of its spectra.
+    redshift : (k,) float64
+        Of the spectra to fit: the galaxy's, and their own velocities.
     native, native_variance : (m, k) float32 or None
         Native flux of the spectra to fit, and its variance, kept only for the continuum-subtracted cube.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     batch: SpectraBatch
+    redshift: NDArray[np.float64]
     native: NDArray[np.float32] | None
     native_variance: NDArray[np.float32] | None
 
@@ -129,9 +123,9 @@ class FittedBlock:
 
 @dataclass(frozen=True)
 class BlockProducts:
-    """What is written of a block: `maps` by name (rows, columns), and cubes by name.
+    """What is written of a block: `maps` by name, of the image's shape, and cubes by name.
 
-    Cubes are (..., rows, columns), but for `grid`, which is (rows, columns, n_metallicity, n_age).
+    Cubes have the image's dimensions last, but for `grid`, which has them first.
     """
 
     maps: dict[str, NDArray[np.generic]]
@@ -144,37 +138,44 @@ def prepare_block(
     variance: NDArray[np.float32],
     excluded: NDArray[np.int32] | None,
     settings: BlockSettings,
+    velocity: NDArray[np.float32] | None = None,
 ) -> PreparedBlock:
-    """Preprocess a block of a cube.
+    """Preprocess a block of spectra.
 
     Parameters
     ----------
-    flux, variance : (m, rows, columns) float32
+    flux, variance : (m, rows, columns) or (m, bins) float32
     excluded : (rows, columns) int32 or None
         Bits of `Status` of the spectra to leave out.
     settings : BlockSettings
+    velocity : (rows, columns) or (bins,) float32, optional
+        Of the spectra relative to the galaxy's redshift, km/s.
     """
-    m, rows, columns = flux.shape
-    spectra = flux.reshape(m, -1)
+    m, *shape = flux.shape
+    spectra, noise = flux.reshape(m, -1), variance.reshape(m, -1)
     flat = None if excluded is None else excluded.ravel()
-    noise = variance.reshape(m, -1)
-    batch = preprocess(spectra, noise, settings.preprocess, flat)
+    if velocity is None:
+        batch = preprocess(spectra, noise, settings.preprocess, flat)
+        redshift = np.full(int(batch.fitted.sum()), settings.preprocess.redshift)
+    else:
+        batch, redshift = preprocess_moving(spectra, noise, settings.preprocess, velocity.ravel(), flat)
     if not settings.continuum_subtracted:
-        return PreparedBlock((rows, columns), batch, None, None)
+        return PreparedBlock(tuple(shape), batch, redshift, None, None)
     native, native_variance = (np.compress(batch.fitted, values, axis=1) for values in (spectra, noise))
-    return PreparedBlock((rows, columns), batch, native, native_variance)
+    return PreparedBlock(tuple(shape), batch, redshift, native, native_variance)
 
 
 def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: Predictor) -> FittedBlock:
     """Run the model over a prepared block."""
     batch, redshift = prepared.batch, settings.preprocess.redshift
-    found = predictor(batch.spectra, batch.noise, settings.flux_calibration_error, redshift, settings.template_error)
+    own = prepared.redshift.astype(np.float32)
+    found = predictor(batch.spectra, batch.noise, settings.flux_calibration_error, own, settings.template_error)
     flux = batch.flux[batch.fitted]
     scale = flux * found.gain
     continuum = continuum_error = None
     with np.errstate(all="ignore"):  # of what is not finite `final_status` says so
         if settings.continuum_subtracted:
-            continuum = native_continuum(found, scale, settings.preprocess, predictor)
+            continuum = native_continuum(found, scale, prepared.redshift, settings.preprocess, predictor)
             continuum_error = native_continuum_error(found.model_error, flux, settings.preprocess)
         values = quantities(found, flux, redshift, settings.photometry, predictor)
     return FittedBlock(
@@ -188,62 +189,6 @@ def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: P
         continuum_error,
         remarks(found, float(predictor.model.av_classes[-1])),
     )
-
-
-def native_continuum(
-    found: Predictions,
-    scale: NDArray[np.float32],
-    settings: PreprocessSettings,
-    predictor: Predictor,
-) -> NDArray[np.float32]:
-    """Model spectra on a cube's native channels, as observed: redshifted and behind the foreground dust.
-
-    Parameters
-    ----------
-    found : Predictions
-        Of k spectra.
-    scale : (k,) float32
-        What their model spectra are multiplied by.
-    settings : PreprocessSettings
-    predictor : Predictor
-
-    Returns
-    -------
-    (m, k) float32
-        The cube's unit; NaN in channels beyond the templates' range.
-    """
-    edges = edges_of(np.array(settings.wavelength))
-    fine = LOG_EDGES * (1 + settings.redshift)
-    inside = (edges[:-1] >= fine[0]) & (edges[1:] <= fine[-1])
-    used = edges[np.flatnonzero(inside)[0] : np.flatnonzero(inside)[-1] + 2]
-    matrix = rebin_matrix(fine, used)
-    dim = (10 ** (-0.4 * foreground_extinction(settings)[inside])).astype(np.float32)
-    continuum = np.full((len(inside), len(scale)), np.nan, dtype=np.float32)
-    reconstruct = _reconstruction(predictor)
-    for start in range(0, len(scale), 256):
-        part = slice(start, start + 256)
-        spectra = reconstruct(found.grid[part], found.av[part], found.dispersion[part], found.velocity[part])
-        continuum[inside, part] = (matrix @ np.ascontiguousarray(spectra.T)) * dim[:, None] * scale[part]
-    return continuum
-
-
-def native_continuum_error(
-    model_error: NDArray[np.float32], scale: NDArray[np.float32], settings: PreprocessSettings
-) -> NDArray[np.float32]:
-    """Error of `native_continuum`, (m, k) float32: the model spectrum's, by parts of the spectrum (k, PARTS).
-
-    Zero from weights without appraisal: what is subtracted with them has the noise's error alone.
-    """
-    wavelength = np.array(settings.wavelength)
-    dim = (10 ** (-0.4 * foreground_extinction(settings))).astype(np.float32)
-    parts = spread_parts(wavelength / (1 + settings.redshift)) * dim[:, None]
-    return np.asarray(parts @ np.ascontiguousarray((np.nan_to_num(model_error) * scale[:, None]).T), dtype=np.float32)
-
-
-@lru_cache(maxsize=2)
-def _reconstruction(predictor: Predictor) -> Reconstruction:
-    """Made when it is first wanted: most surveys do without."""
-    return Reconstruction(predictor.checkpoint.decoder, predictor.model.config.visible)
 
 
 def residual_statistics(batch: SpectraBatch, model: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -276,15 +221,16 @@ def final_status(fitted: FittedBlock, rms: NDArray[np.float32]) -> tuple[NDArray
 def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
     """Paint a fitted block back on the image."""
     prepared = fitted.prepared
-    batch, (rows, columns) = prepared.batch, prepared.shape
+    batch, shape = prepared.batch, prepared.shape
+    size = len(batch.status)
     rms = residual_statistics(batch, fitted.model)
     status, finite = final_status(fitted, rms)
 
     def paint(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(..., k) values of the fitted spectra -> (..., rows, columns), NaN elsewhere."""
-        image = np.full((*values.shape[:-1], rows * columns), np.nan, dtype=np.float32)
+        """(..., k) values of the fitted spectra -> (..., *shape), NaN elsewhere."""
+        image = np.full((*values.shape[:-1], size), np.nan, dtype=np.float32)
         image[..., batch.fitted] = np.where(finite, values, np.float32(np.nan))
-        return image.reshape(*values.shape[:-1], rows, columns)
+        return image.reshape(*values.shape[:-1], *shape)
 
     maps: dict[str, NDArray[np.generic]] = {name: paint(values) for name, values in fitted.values.items()}
     maps["residual_rms"] = paint(rms)
@@ -295,7 +241,7 @@ def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
         "replaced_samples": batch.replaced,
         "status": status,
     }
-    maps |= {name: values.reshape(rows, columns) for name, values in whole.items()}
+    maps |= {name: values.reshape(shape) for name, values in whole.items()}
     cubes: dict[str, NDArray[np.floating]] = {}
     if settings.residual:
         scale = batch.flux[batch.fitted][:, None]
@@ -312,9 +258,9 @@ def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
         cubes["continuum_subtracted_error"] = paint(noise)
     if fitted.grid is not None:
         cells = fitted.grid.shape[1:]
-        grid = np.full((rows * columns, *cells), np.nan, dtype=np.float16)
+        grid = np.full((size, *cells), np.nan, dtype=np.float16)
         grid[batch.fitted] = np.where(finite[:, None, None], fitted.grid, np.nan)
-        cubes["grid"] = grid.reshape(rows, columns, *cells)
+        cubes["grid"] = grid.reshape(*shape, *cells)
     return BlockProducts(maps, cubes, int(finite.sum()))
 
 

@@ -8,13 +8,15 @@ import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import ByteSize, Field, TypeAdapter, ValidationError, model_validator
 
 from galprote.model.errors import ConfigError
 from galprote.model.extinction import ExtinctionLaw
+from galprote.pipeline.binning_config import BinningConfig
 from galprote.pipeline.cluster_config import CLUSTER_TYPES, AnyCluster, ClusterConfig, LocalCluster
+from galprote.pipeline.kinematics_config import KinematicsConfig
 from galprote.pipeline.line_filter import LineFilterConfig
 from galprote.pipeline.mask_config import MasksConfig, change_paths
 from galprote.pipeline.mock import MockConfig
@@ -66,6 +68,10 @@ class GalaxyConfig(Section):
     """Dust of the Milky Way."""
     masks: MasksConfig = MasksConfig()
     """Spaxels and wavelengths to leave out."""
+    binning: BinningConfig = BinningConfig()
+    """Spaxels that are added up before they are fitted."""
+    kinematics: KinematicsConfig = KinematicsConfig()
+    """How the stars move beyond the galaxy's redshift."""
     snr_min: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """Spaxels whose median signal-to-noise ratio per 2.48 A sample is lower are not fitted."""
     max_filled: float = Field(default=0.15, ge=0, le=0.5)
@@ -233,6 +239,8 @@ def _absolute(survey: SurveyConfig, folder: Path) -> SurveyConfig:
             update={
                 "cube": place_pattern(galaxy.cube.replace("{name}", galaxy.name)) if galaxy.cube else None,
                 "masks": change_paths(galaxy.masks, place_named(galaxy.name)),
+                "binning": _placed(galaxy.binning, "file", place_named(galaxy.name)),
+                "kinematics": _placed(galaxy.kinematics, "map", place_named(galaxy.name)),
             }
         )
         for galaxy in survey.galaxies
@@ -240,6 +248,15 @@ def _absolute(survey: SurveyConfig, folder: Path) -> SurveyConfig:
     model = survey.model.model_copy(update={"checkpoint": place(survey.model.checkpoint)})
     update = {"output": place(survey.output), "galaxies": galaxies, "model": model}
     return survey.model_copy(update=update | {"cluster": _absolute_cluster(survey.cluster, folder)})
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def _placed(section: AnySection, key: str, place: Callable[[str], str]) -> AnySection:
+    """The same section with the path of a key made absolute."""
+    given = getattr(section, key)
+    return section if given is None else section.model_copy(update={key: place(given)})
 
 
 def _absolute_cluster(cluster: AnyCluster, folder: Path) -> AnyCluster:

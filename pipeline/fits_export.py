@@ -24,9 +24,9 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from galprote.model.errors import GalproteError
-from galprote.pipeline.products import MAPS
+from galprote.pipeline.products import EVERY_MAP, MAPS
 from galprote.pipeline.readers.axis import vacuum_to_air
-from galprote.pipeline.store import image_first
+from galprote.pipeline.store import image_axis
 
 #: FITS extension (and the end of the file's name) of each cube, and its axes before y and x.
 CUBES: Final = {
@@ -50,12 +50,16 @@ Block = tuple[int, int, NDArray[Any]]
 
 
 class Hdu(NamedTuple):
-    """An HDU: cards after the mandatory ones, and blocks that tile `shape` (one block, if of 2-byte numbers)."""
+    """An HDU: cards after the mandatory ones, and blocks that tile `shape` (one block, if of 2-byte numbers).
+
+    A block's first row may also be counted through all planes. A table's rows are bytes.
+    """
 
     cards: Cards
     shape: tuple[int, ...] = ()
     dtype: str = "uint8"
     blocks: Iterable[Block] = ()
+    table: bool = False
 
 
 def export_fits(store: Path, folder: Path) -> list[Path]:
@@ -97,8 +101,9 @@ def export_fits(store: Path, folder: Path) -> list[Path]:
 
 
 def _map_hdus(arrays: dict[str, zarr.Array[Any]], about: dict[str, Any]) -> list[Hdu]:
-    hdus = [Hdu(_galaxy_cards(about))]
-    for product in MAPS:
+    hdus = [Hdu(galaxy_cards(about))]
+    present = [product for product in EVERY_MAP if product in MAPS or product.name in arrays]
+    for product in present:
         array = arrays[product.name]
         cards = _image_cards(array, product.extension) + celestial_cards(about["wcs_header"], axes=2)
         flags: dict[str, Any] = dict(array.attrs)
@@ -123,7 +128,7 @@ def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, A
         cards.append(("SSYSSRC", "BARYCENT", "frame of ZSOURCE"))
     elif name == "continuum_subtracted" and (frame := fits.Header.fromstring(about["wcs_header"]).get("SPECSYS")):
         cards.append(("SPECSYS", frame, "as in the input"))
-    hdus = [Hdu(cards + _galaxy_cards(about), _shape(array), "float32", _slabs(array))]
+    hdus = [Hdu(cards + galaxy_cards(about), _shape(array), "float32", _slabs(array))]
     if name == "continuum_subtracted":
         error = arrays["continuum_subtracted_error"]
         same = [card for card in cards if card[0] not in ("EXTNAME", "BUNIT", "LONGNAME")]  # axes and frame
@@ -136,12 +141,12 @@ def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, A
 
 def _shape(array: zarr.Array[Any]) -> tuple[int, ...]:
     """Shape of a cube in FITS, where the image comes last."""
-    return (*array.shape[2:], *array.shape[:2]) if image_first(array) else array.shape
+    return array.shape if image_axis(array) else (*array.shape[2:], *array.shape[:2])
 
 
 def _slabs(array: zarr.Array[Any]) -> Iterator[Block]:
     """Read a cube in blocks of whole inner chunks: all of a shard, or a range of its columns. All share memory."""
-    first = image_first(array)
+    first = image_axis(array) == 0
     *lead, ny, nx = _shape(array)
     rows, columns = array.chunks[:2] if first else array.chunks[-2:]
     width = max(1, SLAB_BYTES // (math.prod(array.chunks) * 4)) * columns
@@ -165,7 +170,7 @@ def _image_cards(array: zarr.Array[Any], extension: str) -> Cards:
     return [("EXTNAME", extension, ""), ("BUNIT", units, ""), ("LONGNAME", name, "")]
 
 
-def _galaxy_cards(about: dict[str, Any]) -> Cards:
+def galaxy_cards(about: dict[str, Any]) -> Cards:
     """What was done to which cube, and with what."""
     record = json.loads(about["provenance"])
     software = [f"{name} {version}" for name, version in sorted(record["versions"].items())]
@@ -213,8 +218,8 @@ def celestial_cards(text: str, axes: int) -> Cards:
     return cards + [(card.keyword, card.value, card.comment) for card in kept]
 
 
-def spectral_cards(wavelength: NDArray[np.float64]) -> Cards:
-    """WCS cards of axis 3, from air wavelengths (n,) in Angstrom.
+def spectral_cards(wavelength: NDArray[np.float64], axis: int = 3) -> Cards:
+    """WCS cards of an axis, from air wavelengths (n,) in Angstrom.
 
     Of AWAV and WAVE, linear and -LOG (FITS Paper III, eq. 5), the one that fits best: the input may be regular in
     vacuum. If all are off by over `AXIS_TOLERANCE` channels, no formula is written: world coordinates count channels.
@@ -222,14 +227,14 @@ def spectral_cards(wavelength: NDArray[np.float64]) -> Cards:
     vacuum = wavelength
     for _ in range(4):  # each step leaves 3e-5 of the error
         vacuum = vacuum * wavelength / vacuum_to_air(vacuum)
-    best = (AXIS_TOLERANCE, _axis_cards(3, "INDEX", "values: WAVELENGTH"))
+    best = (AXIS_TOLERANCE, _axis_cards(axis, "INDEX", "values: WAVELENGTH"))
     for ctype, values in (("AWAV", wavelength), ("AWAV-LOG", wavelength), ("WAVE", vacuum), ("WAVE-LOG", vacuum)):
         start = float(values[0])
-        axis = start * np.log(values / start) if ctype.endswith("LOG") else values - start
-        step = float(axis[-1]) / (len(axis) - 1)
-        error = float(np.abs(axis / step - np.arange(len(axis))).max())
+        along = start * np.log(values / start) if ctype.endswith("LOG") else values - start
+        step = float(along[-1]) / (len(along) - 1)
+        error = float(np.abs(along / step - np.arange(len(along))).max())
         medium = "wavelength in " + ("air" if ctype.startswith("AWAV") else "vacuum")
-        formula = [*_axis_cards(3, ctype, medium, start, step), ("CUNIT3", "Angstrom", "")]
+        formula = [*_axis_cards(axis, ctype, medium, start, step), (f"CUNIT{axis}", "Angstrom", "")]
         best = min(best, (error, formula), key=lambda candidate: candidate[0])
     return best[1]
 
@@ -277,7 +282,8 @@ def _write_hdu(file: BinaryIO, hdu: Hdu) -> None:
 
 def _header(hdu: Hdu, *, primary: bool) -> fits.Header:
     """All cards, with places held for the checksums."""
-    cards: Cards = [("SIMPLE", True, "FITS standard") if primary else ("XTENSION", "IMAGE", "image extension")]
+    kind = ("XTENSION", "BINTABLE", "binary table") if hdu.table else ("XTENSION", "IMAGE", "image extension")
+    cards: Cards = [("SIMPLE", True, "FITS standard") if primary else kind]
     cards += [("BITPIX", _BITPIX[hdu.dtype], ""), ("NAXIS", len(hdu.shape), "")]
     cards += [(f"NAXIS{n}", length, "") for n, length in enumerate(hdu.shape[::-1], 1)]
     cards += [("EXTEND", True, "")] if primary else [("PCOUNT", 0, ""), ("GCOUNT", 1, "")]

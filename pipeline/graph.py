@@ -1,4 +1,4 @@
-"""Lazy cube + plan -> Dask tasks, for each chunk a chain of three: prepare, predict, write. Runs nothing.
+"""Lazy spectra + plan -> Dask tasks, for each chunk a chain of three: prepare, predict, write. Runs nothing.
 
 The tasks' names start with what they do and the galaxy's name, so that the dashboard reads well. The model is never in
 the graph: `predict` asks its own process for it, and where there are workers with the resource GPU only they are asked.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -110,13 +110,45 @@ class Predicted(NamedTuple):
     batch: int
 
 
-class ChunkGraph:
-    """The chains of a galaxy's chunks.
+class Reader(Protocol):
+    """Where chunks of spectra come from."""
+
+    def __len__(self) -> int:
+        """Number of chunks."""
+
+    def read(self, index: int, again: str) -> list[Delayed]:
+        """Tasks that give flux and variance of a chunk, (m, ...) float32; another word `again`, other tasks."""
+
+
+class CubeReader:
+    """Reads chunks of a cube.
 
     Parameters
     ----------
     cube : xarray.Dataset
         From `open_cube`, chunked by the plan's rows.
+    """
+
+    def __init__(self, cube: xr.Dataset) -> None:
+        self.flux = cube["flux"].data.to_delayed(optimize_graph=False)[0, :, 0]
+        self.variance = cube["variance"].data.to_delayed(optimize_graph=False)[0, :, 0]
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def read(self, index: int, again: str) -> list[Delayed]:
+        """Tasks that give flux and variance of a chunk, (m, rows, nx) float32."""
+        found = [self.flux[index], self.variance[index]]
+        return [clone(item, seed=(again, index)) for item in found] if again else found
+
+
+class ChunkGraph:
+    """The chains of a galaxy's chunks.
+
+    Parameters
+    ----------
+    reader : Reader
+        Of the plan's chunks.
     plan : ChunkPlan
     excluded : (y, x) int32, optional
         Bits of `Status` of the spaxels to leave out.
@@ -125,11 +157,13 @@ class ChunkGraph:
     store : GalaxyStore
     gpu : bool
         Whether prediction is for workers with the resource GPU.
+    velocity : (y, x) or (bin,) float32, optional
+        Velocities relative to the galaxy's redshift, km/s, by which spectra are corrected besides.
     """
 
     def __init__(
         self,
-        cube: xr.Dataset,
+        reader: Reader,
         plan: ChunkPlan,
         excluded: NDArray[np.int32] | None,
         settings: BlockSettings,
@@ -137,14 +171,14 @@ class ChunkGraph:
         store: GalaxyStore,
         *,
         gpu: bool = False,
+        velocity: NDArray[np.float32] | None = None,
     ) -> None:
         self.plan, self.excluded, self.name = plan, excluded, store.name
+        self.reader, self.velocity = reader, velocity
         self.run = uuid4().hex[:8]  # on a shared scheduler another run's galaxy of this name has other tasks
         self.resources = {"GPU": 1} if gpu else {}
-        self.flux = cube["flux"].data.to_delayed(optimize_graph=False)[0, :, 0]
-        self.variance = cube["variance"].data.to_delayed(optimize_graph=False)[0, :, 0]
-        if len(self.flux) != len(plan.chunks):
-            raise ValueError(f"the cube has {len(self.flux)} chunks of rows, the plan {len(plan.chunks)}")
+        if len(reader) != len(plan.chunks):
+            raise ValueError(f"the cube has {len(reader)} chunks of rows, the plan {len(plan.chunks)}")
         # Bound here: among a task's arguments Dask would look through thousands of numbers for tasks, chunk by chunk.
         self.prepare = delayed(partial(_prepare, settings=settings), pure=False)
         self.predict = delayed(partial(_predict, settings=settings, model=model), pure=False)
@@ -160,23 +194,26 @@ class ChunkGraph:
             Another number makes other tasks: of one that failed, Dask keeps the failure.
         """
         rows = self.plan.chunks[index]
-        label = f"{self.name}-{index:05d}-{self.run}" + (f"-again{attempt}" if attempt else "")
-        mask = None if self.excluded is None else self.excluded[rows]
-        read = [self.flux[index], self.variance[index]]
-        if attempt:
-            read = [clone(item, seed=(self.name, self.run, index, attempt)) for item in read]
-        prepared = self.prepare(*read, mask, dask_key_name=f"prepare-{label}")
+        label = task_label(self.name, index, self.run, attempt)
+        parts = [None if image is None else image[rows] for image in (self.excluded, self.velocity)]
+        read = self.reader.read(index, f"{self.run}-{attempt}" if attempt else "")
+        prepared = self.prepare(*read, *parts, dask_key_name=f"prepare-{label}")
         with annotate(resources=self.resources):
             predicted = self.predict(prepared, dask_key_name=f"predict-{label}")
         written: Delayed = self.write(predicted, index=index, rows=rows, dask_key_name=f"write-{label}")
         return written
 
 
+def task_label(name: str, index: int, run: str, attempt: int) -> str:
+    """What the names of a chunk's tasks end with."""
+    return f"{name}-{index:05d}-{run}" + (f"-again{attempt}" if attempt else "")
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _located(step: Callable[P, R]) -> Callable[P, R]:
+def located(step: Callable[P, R]) -> Callable[P, R]:
     """Add to an exception which worker it comes from: Dask does not say."""
 
     @wraps(step)
@@ -191,14 +228,19 @@ def _located(step: Callable[P, R]) -> Callable[P, R]:
     return located
 
 
-@_located
+@located
 def _prepare(
-    flux: NDArray[np.float32], variance: NDArray[np.float32], mask: NDArray[np.int32] | None, *, settings: BlockSettings
+    flux: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.int32] | None,
+    velocity: NDArray[np.float32] | None,
+    *,
+    settings: BlockSettings,
 ) -> PreparedBlock:
-    return prepare_block(flux, variance, mask, settings)
+    return prepare_block(flux, variance, mask, settings, velocity)
 
 
-@_located
+@located
 def _predict(prepared: PreparedBlock, *, settings: BlockSettings, model: ModelReference) -> Predicted:
     if model.device == "cpu":
         torch.set_num_threads(1)  # a worker process is one core's
@@ -210,7 +252,7 @@ def _predict(prepared: PreparedBlock, *, settings: BlockSettings, model: ModelRe
     return Predicted(fitted, time.perf_counter() - began, predictor.batch)
 
 
-@_located
+@located
 def _write(
     predicted: Predicted, *, settings: BlockSettings, store: GalaxyStore, channels: int, index: int, rows: slice
 ) -> ChunkSummary:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
 from galprote.model.masses import age_edges
 from galprote.pipeline.config import GalaxyConfig, ProductsConfig
-from galprote.pipeline.products import CUBE_UNIT, MAPS
+from galprote.pipeline.products import BIN_MAPS, CUBE_UNIT, KINEMATIC_MAPS, MAPS, MapProduct
 from galprote.pipeline.quality import flag_attributes
 from galprote.pipeline.store import CubeArray
 
@@ -90,6 +90,8 @@ def store_layout(
         "source": f"galprote {record['versions']['galprote']}",
         "galaxy": galaxy.name,
         "redshift": galaxy.redshift,
+        "binning": galaxy.binning.method,
+        "kinematics": galaxy.kinematics.method,
         "mass_convention": MASS_CONVENTION,
         "mass_density_note": mass_density_note,
         "flux_unit": unit,
@@ -126,20 +128,32 @@ def store_layout(
             **({"coordinates": "ra dec"} if on_sky else {}),
             **(flag_attributes() if product.name == "status" else {}),
         }
-        for product in MAPS
+        for product in wanted_maps(galaxy)
     }
     if on_sky:
         for item in cubes:
-            item.attributes["coordinates"] = "ra dec"
+            item.attributes["coordinates"] = "ra dec"  # of the image, or of the bins
     return StoreLayout(attributes, tuple(cubes), maps, coordinates, record)
 
 
-def product_files(name: str, wanted: ProductsConfig) -> tuple[str, ...]:
-    """Names of the files that a galaxy will have; the store, which comes last, is the first of them."""
+def wanted_maps(galaxy: GalaxyConfig) -> tuple[MapProduct, ...]:
+    """The maps that a galaxy will have."""
+    moving = {"none": (), "map": KINEMATIC_MAPS[:1], "measure": KINEMATIC_MAPS}[galaxy.kinematics.method]
+    return (*MAPS, *(BIN_MAPS if galaxy.binning.on else ()), *moving)
+
+
+def product_files(name: str, wanted: ProductsConfig, *, binned: bool) -> tuple[str, ...]:
+    """Names of the files that a galaxy will have; the store, which comes last, is the first of them.
+
+    Cubes of binned galaxies are spectra of the bins, in one file with the bins' table.
+    """
     cubes = {"RESIDUAL": wanted.residual, "CONTSUB": wanted.continuum_subtracted, "GRID": wanted.grid}
     files = [f"{name}.zarr"]
     if wanted.fits:
-        files += [f"{name}_MAPS.fits", *(f"{name}_{label}.fits" for label, on in cubes.items() if on)]
+        spectra = [f"{name}_{label}.fits" for label, on in cubes.items() if on and not binned]
+        files += [f"{name}_MAPS.fits", *spectra, *([f"{name}_BINS.fits"] if binned else [])]
+    if binned:
+        files.append(f"{name}_bins.csv")
     if wanted.figure:
         files.append(f"{name}_maps.png")
     return tuple(files)
@@ -147,8 +161,9 @@ def product_files(name: str, wanted: ProductsConfig) -> tuple[str, ...]:
 
 def all_product_files(name: str) -> tuple[str, ...]:
     """Names of all files that a galaxy can have."""
-    everything = dict.fromkeys(ProductsConfig.model_fields, True)
-    return product_files(name, ProductsConfig.model_validate(everything))
+    everything = ProductsConfig.model_validate(dict.fromkeys(ProductsConfig.model_fields, True))
+    both = [product_files(name, everything, binned=binned) for binned in (False, True)]
+    return tuple(dict.fromkeys([*both[0], *both[1]]))
 
 
 def _cubes(galaxy: GalaxyConfig, unit: str, channels: int, grid: tuple[int, int]) -> list[CubeArray]:
@@ -172,14 +187,24 @@ def _cubes(galaxy: GalaxyConfig, unit: str, channels: int, grid: tuple[int, int]
 
 def sky_coordinates(wcs_header: str, ny: int, nx: int) -> dict[str, Coordinate]:
     """Right ascension and declination of every spaxel's centre, ICRS degrees; nothing without a WCS."""
-    if not wcs_header:
+    y, x = np.mgrid[:ny, :nx]
+    sky = sky_positions(wcs_header, x, y)
+    if sky is None:
         return {}
+    return {
+        "ra": (("y", "x"), sky[0], {"units": "degree", "long_name": "right ascension (ICRS)"}),
+        "dec": (("y", "x"), sky[1], {"units": "degree", "long_name": "declination (ICRS)"}),
+    }
+
+
+def sky_positions(
+    wcs_header: str, x: NDArray[Any], y: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Right ascension and declination of pixels, counted from 0: ICRS degrees; None without a WCS."""
+    if not wcs_header:
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)  # says how it mends dates, which the sky does not need
         wcs = WCS(fits.Header.fromstring(wcs_header))
-    y, x = np.mgrid[:ny, :nx]
     sky = wcs.pixel_to_world(x, y).icrs
-    return {
-        "ra": (("y", "x"), np.asarray(sky.ra.deg), {"units": "degree", "long_name": "right ascension (ICRS)"}),
-        "dec": (("y", "x"), np.asarray(sky.dec.deg), {"units": "degree", "long_name": "declination (ICRS)"}),
-    }
+    return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galprote.pipeline.plan import ChunkPlan
-from galprote.pipeline.products import MAPS
 
 #: Key of the shards' sizes and checksums in a chunk's record.
 SHARDS: Final = "shards"
@@ -106,7 +105,8 @@ class Ledger:
         for index, rows in enumerate(plan.chunks):
             try:
                 maps = self.read_chunk(index)
-                whole = all(values.shape == (rows.stop - rows.start, plan.nx) for values in maps.values())
+                shape = (rows.stop - rows.start, *plan.image[1:])
+                whole = bool(maps) and all(values.shape == shape for values in maps.values())
                 torn = self._torn_shards(index)
             except FileNotFoundError:
                 continue
@@ -128,9 +128,7 @@ class Ledger:
 
     def read_chunk(self, index: int) -> dict[str, NDArray[np.generic]]:
         """Maps of a finished chunk."""
-        # Opened here: of a damaged file numpy forgets to close its own.
-        with self.chunk_file(index).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {product.name: arrays[product.name] for product in MAPS}
+        return {name: values for name, values in read_arrays(self.chunk_file(index)).items() if name != SHARDS}
 
     def write_record(self, index: int, maps: dict[str, NDArray[np.generic]], shards: Sequence[Path]) -> None:
         """Enter a finished chunk: it counts from now on. Its shards must be on the disk already.
@@ -141,22 +139,33 @@ class Ledger:
             If the disk is full, for example; nothing of the record is left then.
         """
         sums = {str(shard.relative_to(self.store)): checksum(shard) for shard in shards}
-        path = self.chunk_file(index)
-        partial = path.with_suffix(f".{uuid4().hex[:8]}.partial")  # a worker believed dead may be writing, too
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, allow_pickle=False, **maps, **{SHARDS: np.array(json.dumps(sums, sort_keys=True))})
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        write_arrays(self.chunk_file(index), **maps, **{SHARDS: np.array(json.dumps(sums, sort_keys=True))})
 
     def _remove_orphans(self) -> None:
         """Remove what a killed process had half written; nobody may be writing now."""
         for orphan in self.partial.rglob("*.partial"):
             orphan.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of an `.npz` file; the file's own checksums are verified."""
+    # Opened here: of a damaged file numpy forgets to close its own.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write an `.npz` file under a temporary name, then rename it; a failure leaves nothing of it."""
+    partial = path.with_suffix(f".{uuid4().hex[:8]}.partial")  # a worker believed dead may be writing, too
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def checksum(path: Path) -> tuple[int, int]:

@@ -44,6 +44,8 @@ class ChunkPlan:
         Memory that one chunk takes in a worker, at most.
     peak_bytes : int
         Memory of all processes together, at most.
+    bins : bool
+        Whether what is cut is a list of bins: `ny` of them, and `nx` is 1.
     """
 
     channels: int
@@ -53,6 +55,17 @@ class ChunkPlan:
     workers: int
     chunk_bytes: int
     peak_bytes: int
+    bins: bool = False
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the image's dimensions; the first one is cut."""
+        return ("bin",) if self.bins else ("y", "x")
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        """Their sizes."""
+        return (self.ny,) if self.bins else (self.ny, self.nx)
 
     @property
     def chunks(self) -> tuple[slice, ...]:

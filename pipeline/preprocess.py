@@ -250,7 +250,7 @@ def _rebin_and_mask(
     return rebinned, rest, noise
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=128)
 def _masked_samples(settings: PreprocessSettings) -> NDArray[np.bool_]:
     """Samples that are missing in a spectrum without gaps because they are masked: (948,)."""
     _, _, weights, covered = _matrices(settings)
@@ -259,7 +259,7 @@ def _masked_samples(settings: PreprocessSettings) -> NDArray[np.bool_]:
     return touched(EDGES, settings.masks.rest) | ((left < 0.5) & (covered >= 0.5))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=128)  # spectra that move have one for every ten km/s
 def _matrices(settings: PreprocessSettings) -> tuple[csr_array, csr_array, csr_array, NDArray[np.float32]]:
     """Dereddening and rebinning in one matrix; the same with factors squared, for variances; rebinning alone, and the
     share of each output sample that the channels cover.

@@ -61,5 +61,23 @@ MAPS: Final = (
     MapProduct("status", "STATUS", "", "int32", "flag bits; 0: good"),
 )
 
+#: Maps of galaxies whose spaxels are binned: the other maps have the same value all over a bin.
+BIN_MAPS: Final = (
+    MapProduct("bin_id", "BIN_ID", "", "int32", "number of the spaxel's bin; -1: none"),
+    MapProduct("bin_spaxels", "BIN_NSPAX", "", "int32", "number of spaxels in the bin"),
+    MapProduct("bin_snr", "BIN_SNR", "", "float32", "signal-to-noise ratio per channel of the bin, corrected"),
+    MapProduct("spaxel_flux", "SPAXEL_FLUX", CUBE_UNIT, "float32", "median flux density of the spaxel, as observed"),
+    MapProduct("spaxel_snr", "SPAXEL_SNR", "", "float32", "signal-to-noise ratio per channel of the spaxel"),
+)
+
+#: Maps of galaxies whose stars' motions are known: read from a map (the velocity alone), or measured.
+KINEMATIC_MAPS: Final = (
+    *_with_error("v_stars", "V_STARS", "km / s", "velocity of the stars relative to the galaxy's redshift"),
+    *_with_error("sigma_stars", "SIGMA_STARS", "km / s", "velocity dispersion of the stars"),
+)
+
+#: All maps that there can be, in the order of the FITS extensions.
+EVERY_MAP: Final = (*MAPS, *BIN_MAPS, *KINEMATIC_MAPS)
+
 #: R_V of the dust inside the galaxy (paper, section 2.1).
 INTERNAL_R_V: Final = 3.1

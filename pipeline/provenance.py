@@ -10,10 +10,11 @@ import numpy as np
 
 from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.earlier_run import read_status
+from galprote.pipeline.images import split_extension
 from galprote.pipeline.mask_config import MasksConfig, change_paths, mask_inputs
 
 #: Raise it whenever the numbers in the products change for the same settings.
-NUMERIC_VERSION: Final = 4
+NUMERIC_VERSION: Final = 5
 
 PACKAGES: Final = ("galprote", "torch", "numpy", "scipy", "dask", "xarray", "zarr", "astropy")
 
@@ -35,10 +36,14 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
         With `fingerprint`, the hash of all but the versions of the libraries.
     """
     settings = galaxy.model_dump(mode="json", exclude={"cube", "masks"})
+    for section, key in (("binning", "file"), ("kinematics", "map")):
+        settings[section][key] = settings[section][key] and Path(settings[section][key]).name
     settings["masks"] = change_paths(galaxy.masks, lambda path: Path(path).name).model_dump(mode="json")
     depends = {
         "settings": settings,
         "masks_sha256": mask_hashes(galaxy.masks),
+        "binning_sha256": _hash(galaxy.binning.file),
+        "kinematics_sha256": _hash(galaxy.kinematics.map),
         "input": {
             "file": cube_path.name,
             "bytes": cube_path.stat().st_size,
@@ -51,6 +56,11 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
     }
     fingerprint = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return depends | {"fingerprint": fingerprint, "versions": {name: version(name) for name in PACKAGES}}
+
+
+def _hash(path: str | None) -> str | None:
+    """Hash of a file that may name an extension."""
+    return None if path is None else hashlib.sha256(split_extension(path)[0].read_bytes()).hexdigest()
 
 
 def mask_hashes(masks: MasksConfig) -> dict[str, list[str]]:

@@ -49,6 +49,10 @@ class Status(IntFlag):
     """Left out as a star: one of the catalogue's, or flagged by the earlier run that the masks name."""
     REGION_MASK = 1048576
     """Left out by a region file."""
+    NOT_BINNED = 2097152
+    """In no bin: its signal-to-noise ratio is under the binning's threshold, or the file of bins has none for it."""
+    NO_VELOCITY = 4194304
+    """Its own velocity is not known: it was fitted at the galaxy's redshift."""
 
 
 #: A mask of the survey's left the spaxel out.
@@ -56,7 +60,7 @@ MASKED = Status.EXCLUDED | Status.STAR_MASK | Status.REGION_MASK
 #: Reasons for which a spaxel has no values.
 NOT_FITTED = (
     Status.NO_DATA | MASKED | Status.LOW_SNR | Status.NOT_POSITIVE | Status.INCOMPLETE | Status.FAILED
-    | Status.NOT_COMPUTED
+    | Status.NOT_COMPUTED | Status.NOT_BINNED
 )  # fmt: skip
 #: The spaxel has values that nobody should believe: its spectrum is not one that the model knows.
 NOT_TRUSTED = (

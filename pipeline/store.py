@@ -22,11 +22,14 @@ from zarr.codecs import BloscCodec
 from galprote.pipeline.block import BlockProducts
 from galprote.pipeline.ledger import Ledger, to_disk
 from galprote.pipeline.plan import ChunkPlan
-from galprote.pipeline.products import MAPS
+from galprote.pipeline.products import EVERY_MAP
 from galprote.pipeline.quality import NOT_FITTED, Status
 
 #: Attribute of a store: first and last rows of chunks that could not be computed.
 GAPS: Final = "failed_rows"
+
+#: Group of a store with what is known of each bin.
+BINS: Final = "bins"
 
 #: Width of the inner chunks of a cube's shards, in spaxels.
 INNER_COLUMNS: Final = 40
@@ -46,7 +49,7 @@ class CubeArray:
     dtype: str = "float32"
     last: bool = False
 
-    def around(self, rest: tuple[Any, ...], image: tuple[Any, Any]) -> tuple[Any, ...]:
+    def around(self, rest: tuple[Any, ...], image: tuple[Any, ...]) -> tuple[Any, ...]:
         """Something for each dimension, in their order."""
         return (*image, *rest) if self.last else (*rest, *image)
 
@@ -110,25 +113,31 @@ class GalaxyStore(Ledger):
     # --- arrays ---
 
     def create(self, cubes: Iterable[CubeArray], plan: ChunkPlan, attributes: dict[str, Any]) -> None:
-        """Create the store with its cubes, all empty; it has its name when all of it is there."""
+        """Create the store with its cubes, all empty; it has its name when all of it is there.
+
+        Cubes of bins are in the group `bins`.
+        """
         incomplete = self.partial / "incomplete.zarr"
         group = zarr.create_group(incomplete, zarr_format=3, attributes=attributes, overwrite=True)
+        group = group.create_group(BINS) if plan.bins else group
         for cube in cubes:
             columns = min(INNER_COLUMNS, plan.nx)
             # A shard is a whole number of inner chunks wide, so the last ones may reach beyond the image.
             width = -(-plan.nx // columns) * columns
+            inner, outer = ((plan.rows, size)[: len(plan.image)] for size in (columns, width))
             size = np.dtype(cube.dtype).itemsize
             group.create_array(
                 cube.name,
-                shape=cube.around(cube.shape, (plan.ny, plan.nx)),
-                chunks=cube.around(cube.shape, (plan.rows, columns)),
-                shards=cube.around(cube.shape, (plan.rows, width)),
+                shape=cube.around(cube.shape, plan.image),
+                chunks=cube.around(cube.shape, inner),
+                shards=cube.around(cube.shape, outer),
                 dtype=cube.dtype,
                 fill_value=np.nan,
                 compressors=BloscCodec(cname="zstd" if size < 4 else "lz4", clevel=5, shuffle="shuffle", typesize=size),
-                dimension_names=cube.around(cube.dims, ("y", "x")),
+                dimension_names=cube.around(cube.dims, plan.dims),
                 attributes=cube.attributes,
             )
+        shutil.rmtree(self.store, ignore_errors=True)
         incomplete.rename(self.store)
 
     def write_chunk(self, index: int, rows: slice, products: BlockProducts) -> None:
@@ -149,18 +158,19 @@ class GalaxyStore(Ledger):
         """Write a chunk's part of every cube; gives the files, those of chunks without values, too: they have none."""
         written = []
         if products.cubes:
-            group = zarr.open_group(self.store, mode="r+")
+            place_of_cubes = self.store / BINS if (self.store / BINS).is_dir() else self.store
+            group = zarr.open_group(place_of_cubes, mode="r+")
             for name, values in products.cubes.items():
                 array = group[name]
                 assert isinstance(array, zarr.Array)
                 assert array.shards is not None
-                place = 0 if image_first(array) else array.ndim - 2
+                place = image_axis(array)
                 height = array.shards[place]
                 if rows.start % height:
                     raise ValueError(f"rows {rows.start}-{rows.stop} are not aligned with shards of {height} rows")
                 parts = ["0"] * array.ndim
                 parts[place] = str(rows.start // height)
-                shard = self.store.joinpath(name, "c", *parts)
+                shard = place_of_cubes.joinpath(name, "c", *parts)
                 shard.unlink(missing_ok=True)
                 try:
                     array[(slice(None),) * place + (rows,)] = values
@@ -194,22 +204,34 @@ class GalaxyStore(Ledger):
         """
         self._remove_orphans()
         group = zarr.open_group(self.store, mode="r+")
-        gaps = [[plan.chunks[index].start, plan.chunks[index].stop - 1] for index in sorted(missing)]
+        self.note_gaps([[plan.chunks[index].start, plan.chunks[index].stop - 1] for index in sorted(missing)])
+        for name, values in self.gather(plan, maps, missing).items():
+            write_array(group, name, plan.dims, values, maps[name])
+        for name, (dims, values, attributes) in coordinates.items():
+            write_array(group, name, dims, values, attributes)
+
+    def note_gaps(self, gaps: list[list[int]]) -> None:
+        """Write into the store which image rows could not be computed: first and last ones."""
+        group = zarr.open_group(self.store, mode="r+")
         kept = {name: value for name, value in dict(group.attrs).items() if name != GAPS}
         group.attrs.put(kept | ({GAPS: gaps} if gaps else {}))
-        whole = {product.name: np.empty((plan.ny, plan.nx), dtype=product.dtype) for product in MAPS}
+
+    def gather(
+        self, plan: ChunkPlan, names: Iterable[str], missing: frozenset[int] = frozenset()
+    ) -> dict[str, NDArray[Any]]:
+        """Maps of all chunks together; spaxels of missing ones are flagged."""
+        dtypes = {product.name: product.dtype for product in EVERY_MAP}
+        whole = {name: np.empty(plan.image, dtype=dtypes[name]) for name in names}
         for index, rows in enumerate(plan.chunks):
             if index in missing:
                 for values in whole.values():
                     values[rows] = np.nan if values.dtype.kind == "f" else 0
                 whole["status"][rows] = Status.FAILED | Status.NOT_COMPUTED
                 continue
-            for name, values in self.read_chunk(index).items():
-                whole[name][rows] = values
-        for name, values in whole.items():
-            write_array(group, name, ("y", "x"), values, maps[name])
-        for name, (dims, values, attributes) in coordinates.items():
-            write_array(group, name, dims, values, attributes)
+            found = self.read_chunk(index)
+            for name, values in whole.items():
+                values[rows] = found[name]
+        return whole
 
     def publish(self, files: Iterable[Path] = (), obsolete: Iterable[str] = (), *, keep_ledger: bool = False) -> None:
         """Give the finished files their final names, and remove the working folder.
@@ -241,9 +263,10 @@ class GalaxyStore(Ledger):
             shutil.rmtree(self.partial)
 
 
-def image_first(array: zarr.Array[Any]) -> bool:
-    """Whether y and x are a cube's first dimensions, and not its last ones."""
-    return (getattr(array.metadata, "dimension_names", None) or ("",))[0] == "y"
+def image_axis(array: zarr.Array[Any]) -> int:
+    """Where a cube's rows, or bins, are among its dimensions: first or last."""
+    names = tuple(getattr(array.metadata, "dimension_names", None) or ("y", "x"))
+    return names.index("bin" if "bin" in names else "y")
 
 
 def write_array(

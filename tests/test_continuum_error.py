@@ -11,8 +11,9 @@ from galprote.model.checkpoint import load_checkpoint
 from galprote.model.grids import EMISSION_BANDS, WAVELENGTH
 from galprote.model.predictor import Predictor
 from galprote.model.refinement import WINDOWS
-from galprote.pipeline.block import finish_block, native_continuum_error, predict_block, prepare_block
+from galprote.pipeline.block import finish_block, predict_block, prepare_block
 from galprote.pipeline.continuum_error import spread_parts
+from galprote.pipeline.native_continuum import native_continuum_error
 from galprote.pipeline.preprocess import foreground_extinction
 from tests import surveys
 from tests.test_spectra import settings

@@ -18,7 +18,7 @@ from galprote.model import predictor as predictors
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.predictor import Predictor
 from galprote.pipeline.block import BlockProducts, BlockSettings, finish_block, predict_block, prepare_block
-from galprote.pipeline.graph import ChunkGraph
+from galprote.pipeline.graph import ChunkGraph, CubeReader
 from galprote.pipeline.line_filter import LineFilterConfig
 from galprote.pipeline.preprocess import PreprocessSettings
 from tests import surveys
@@ -156,7 +156,7 @@ def test_empty_rows_are_neither_predicted_nor_stored(tmp_path: Path, checkpoint:
 def test_the_model_is_not_in_the_graph_and_is_loaded_once(tmp_path: Path, checkpoint: Path) -> None:
     survey = small_survey(tmp_path, checkpoint, rows=2)
     job, model = surveys.first_job(survey)
-    graph = ChunkGraph(job.cube, job.plan, None, job.settings, model, job.store)
+    graph = ChunkGraph(CubeReader(job.cube), job.plan, None, job.settings, model, job.store)
     tasks = [graph.task(index) for index in range(5)]
     assert len(tasks) == 5
     assert checkpoint.stat().st_size > 5e6
@@ -170,13 +170,13 @@ def test_a_cube_chunked_otherwise_than_the_plan_is_refused(tmp_path: Path, check
     job, model = surveys.first_job(small_survey(tmp_path, checkpoint, rows=2))
     cube = job.cube.chunk({"y": 3})
     with pytest.raises(ValueError, match="the cube has 3 chunks of rows, the plan 5"):
-        ChunkGraph(cube, job.plan, None, job.settings, model, job.store)
+        ChunkGraph(CubeReader(cube), job.plan, None, job.settings, model, job.store)
 
 
 @pytest.mark.parametrize("gpu", [True, False])
 def test_only_predictions_ask_for_a_gpu(tmp_path: Path, checkpoint: Path, gpu: bool) -> None:
     job, model = surveys.first_job(small_survey(tmp_path, checkpoint, rows=9))
-    task = ChunkGraph(job.cube, job.plan, None, job.settings, model, job.store, gpu=gpu).task(0)
+    task = ChunkGraph(CubeReader(job.cube), job.plan, None, job.settings, model, job.store, gpu=gpu).task(0)
     restricted = {
         key for key, layer in task.dask.layers.items() if (layer.annotations or {}).get("resources", {}).get("GPU")
     }
@@ -223,6 +223,6 @@ def test_predictions_run_on_the_worker_with_the_gpu(tmp_path: Path, checkpoint: 
 def test_graphs_are_built_without_reading(tmp_path: Path, checkpoint: Path) -> None:
     job, model = surveys.first_job(small_survey(tmp_path, checkpoint, rows=3))
     (tmp_path / "cube.fits").unlink()
-    task = ChunkGraph(job.cube, job.plan, None, job.settings, model, job.store).task(0)
+    task = ChunkGraph(CubeReader(job.cube), job.plan, None, job.settings, model, job.store).task(0)
     with pytest.raises(Exception, match=r"cube\.fits: cannot be opened on this worker"):
         dask.compute(task, scheduler="synchronous")

@@ -8,8 +8,8 @@ from distributed import Client, Future
 
 from galprote.pipeline.graph import ChunkSummary
 
-#: Number of a galaxy's last step among its chunks'.
-PUBLISH: Final = -1
+#: Number among a step's chunks of what ends it.
+LAST: Final = -1
 
 #: Chunks of a galaxy that may be given up before one succeeds.
 HOPELESS: Final = 5
@@ -25,7 +25,7 @@ class Work(Protocol):
         """The galaxy's name."""
 
     def submit(self, client: Client, index: int, attempt: int, where: list[str] | None) -> Future[Any]:
-        """Start a chunk, or the galaxy's last step; `where` are the workers it should run on, if not any."""
+        """Start a chunk, or what ends the step; `where` are the workers it should run on, if not any."""
 
     def done(self, summary: ChunkSummary) -> None:
         """A chunk is finished."""
@@ -36,14 +36,14 @@ class Work(Protocol):
     def hopeless(self) -> BaseException | None:
         """Why the galaxy should be given up, if it should."""
 
-    def may_publish(self) -> bool:
-        """Whether every chunk is done or given up, and some are done."""
+    def may_end(self) -> bool:
+        """Whether every chunk of the step is done or given up; says so once."""
 
-    def publishing(self) -> None:
-        """The last step begins."""
+    def end_begins(self) -> None:
+        """What ends the step is begun."""
 
-    def finished(self, fitted: int) -> None:
-        """The last step is done."""
+    def ended(self, value: Any) -> bool:
+        """The step is over; opens the next one, or says that it was the galaxy's last."""
 
     def failed(self, error: BaseException) -> None:
         """The galaxy failed."""

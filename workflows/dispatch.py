@@ -23,7 +23,7 @@ from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
 from galprote.model.errors import ConfigError, CubeError
 from galprote.pipeline.graph import failing_worker
-from galprote.workflows.attempt import PUBLISH, Attempt, Work
+from galprote.workflows.attempt import LAST, Attempt, Work
 from galprote.workflows.cluster import Keeper
 from galprote.workflows.stop import StopRequest, is_disk_full
 
@@ -159,7 +159,7 @@ class Dispatcher:
 
     def _can_work(self, attempt: Attempt, addresses: list[str]) -> bool:
         """Whether some of the workers are there, and one of them has a GPU if a chunk needs it."""
-        needs_gpu = self.gpu and attempt.index != PUBLISH
+        needs_gpu = self.gpu and attempt.index != LAST
         return any(self.workers[address] or not needs_gpu for address in addresses if address in self.workers)
 
     # --- what came of it ---
@@ -174,13 +174,24 @@ class Dispatcher:
         if error is not None:
             future.release()  # or another attempt would meet the failure of a task that both share
             self._failed(attempt, error)
-        elif attempt.index == PUBLISH:
-            self.open.remove(attempt.work)
-            attempt.work.finished(value)
+        elif attempt.index == LAST:
+            self._step_over(attempt, value)
         else:
             attempt.work.done(value)
             self._close_if_ready(attempt.work)
         attempt.future = None
+
+    def _step_over(self, attempt: Attempt, value: Any) -> None:
+        """Go on with a galaxy's next step, if it has one."""
+        try:
+            over = attempt.work.ended(value)
+        except Exception as error:
+            self._failed(attempt, error)
+            return
+        if over:
+            self.open.remove(attempt.work)
+        else:
+            self._close_if_ready(attempt.work)
 
     def _outcome(self, future: Future[Any]) -> tuple[Any, BaseException | None]:
         """Result or error of a task that ended; its worker may have died since, and the result with it."""
@@ -213,7 +224,7 @@ class Dispatcher:
             self._again(attempt, attempt.tries, self.attempts, f"{type(error).__name__}: {error}")
 
     def _again(self, attempt: Attempt, times: int, limit: int, why: str) -> None:
-        what = "the last step" if attempt.index == PUBLISH else f"chunk {attempt.index}"
+        what = "the last step" if attempt.index == LAST else f"chunk {attempt.index}"
         if times < limit:
             self.say(f"{attempt.work.name}: {what}: {why}; trying again ({times} of {limit})")
             last_chance = isinstance(attempt.error, KilledWorker) and times == limit - 1
@@ -221,7 +232,7 @@ class Dispatcher:
             return
         self.say(f"{attempt.work.name}: {what}: {why}; given up after {times} attempts")
         assert attempt.error is not None
-        if attempt.index == PUBLISH or isinstance(attempt.error, CubeError):
+        if attempt.index == LAST or isinstance(attempt.error, CubeError):
             self._give_up(attempt.work, attempt.error)
             return
         attempt.work.give_up_chunk(attempt.index, attempt.error, times)
@@ -239,15 +250,15 @@ class Dispatcher:
         work.failed(error)
 
     def _close_if_ready(self, work: Work) -> bool:
-        """Begin a galaxy's last step if nothing else of it is left to do, or give it up if there is no hope."""
+        """End a galaxy's step if nothing else of it is left to do, or give the galaxy up if there is no hope."""
         hopeless = work.hopeless()
         if hopeless is not None:
             self._give_up(work, hopeless)
             return True
-        if not work.may_publish():
+        if not work.may_end():
             return False
-        work.publishing()
-        self.again.append(Attempt(work, PUBLISH))
+        work.end_begins()
+        self.again.append(Attempt(work, LAST))
         return True
 
     # --- the workers ---

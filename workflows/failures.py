@@ -17,6 +17,8 @@ class ChunkFailure:
     Attributes
     ----------
     galaxy : str
+    step : {"measure", "sum", "fit", ""}
+        Which of the galaxy's steps it is of; the first two are those of bins.
     chunk : int
         -1: the whole galaxy.
     first_row, last_row : int
@@ -26,6 +28,7 @@ class ChunkFailure:
     """
 
     galaxy: str
+    step: str
     chunk: int
     first_row: int
     last_row: int
@@ -41,7 +44,7 @@ def describe(error: BaseException) -> str:
 
 def whole_galaxy(name: str, error: str) -> ChunkFailure:
     """A galaxy of which nothing was published."""
-    return ChunkFailure(name, -1, -1, -1, 1, " ".join(error.split()))
+    return ChunkFailure(name, "", -1, -1, -1, 1, " ".join(error.split()))
 
 
 def write_failures(path: Path, failures: Iterable[ChunkFailure]) -> None:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from galprote.model.decoder import Decoder
 from galprote.model.errors import ConfigError
+from galprote.pipeline.bin_numbers import read_bin_numbers
+from galprote.pipeline.binning import installed
+from galprote.pipeline.binning_config import ADAPTIVE
 from galprote.pipeline.block import BlockSettings
 from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.graph import ModelReference
@@ -27,6 +30,7 @@ from galprote.pipeline.readers.unpack import is_gzip
 from galprote.pipeline.spatial_masks import check_mask_files, spatial_mask
 from galprote.pipeline.spectral_masks import check_masked_share, wavelength_masks
 from galprote.pipeline.store import GalaxyStore
+from galprote.pipeline.velocity_map import read_velocities
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class OpenedGalaxy:
     settings : BlockSettings
     layout : StoreLayout
     model : ModelReference
+    velocity : (y, x) float32 or None
+        Of the spaxels relative to the galaxy's redshift, km/s, if a map gives them.
     mask_notes : tuple of str
         What the masks cover, in words.
     """
@@ -69,6 +75,7 @@ class OpenedGalaxy:
     settings: BlockSettings
     layout: StoreLayout
     model: ModelReference
+    velocity: NDArray[np.float32] | None = None
     mask_notes: tuple[str, ...] = ()
 
 
@@ -144,6 +151,7 @@ def check_galaxy(
     store = GalaxyStore(output, galaxy.name)
     shape, _ = cube_shape(cube_path, galaxy.redshift, model.window)
     check_masked_share(wavelength_masks(galaxy.masks), galaxy.redshift, model.visible, galaxy.name)
+    check_files(galaxy, shape[1:])
     if is_gzip(cube_path):
         check_mask_files(galaxy.masks, shape[1:])
         headers = _recorded_headers(store)
@@ -180,7 +188,31 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
         1 / templates.median_flux.double().numpy(),
         photometry(galaxy, cube).note,
     )
-    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout, model, notes)
+    velocity = velocities(galaxy, (cube.sizes["y"], cube.sizes["x"]))
+    settings = block_settings(galaxy, cube, model, templates)
+    return OpenedGalaxy(cube, excluded, settings, layout, model, velocity, notes)
+
+
+def velocities(galaxy: GalaxyConfig, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """A galaxy's map of velocities, if it has one."""
+    if galaxy.kinematics.method != "map":
+        return None
+    return read_velocities(galaxy.kinematics, galaxy.redshift, shape)
+
+
+def check_files(galaxy: GalaxyConfig, shape: tuple[int, int]) -> None:
+    """Check what else belongs to a galaxy: the file of bins, the map of velocities.
+
+    Raises
+    ------
+    ConfigError
+        If they cannot be used, or a package that the binning needs is missing.
+    """
+    velocities(galaxy, shape)
+    if galaxy.binning.file is not None:
+        read_bin_numbers(galaxy.binning.file, shape)
+    if galaxy.binning.method in ADAPTIVE:
+        installed(galaxy.binning.method)
 
 
 def assumptions(opened: OpenedGalaxy) -> list[str]:

@@ -91,6 +91,7 @@ class Logbook:
         self.results: dict[str, GalaxyResult] = {}
         self.began_at: dict[str, float] = {}
         self.spaxels: dict[str, int] = {}
+        self.bins: dict[str, int] = {}
         self.batches: dict[str, int] = {}
         self.fresh = 0  # spaxels that this run finished
         self.started = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -122,17 +123,27 @@ class Logbook:
 
     def began(self, work: GalaxyWork) -> None:
         """A galaxy was opened."""
-        name, plan = work.name, work.job.plan
+        name = work.name
         for note in assumptions(work.opened):
             self.say(f"{name}: {note}")
-        done = sum(plan.chunks[index].stop - plan.chunks[index].start for index in work.finished_chunks) * plan.nx
         self.began_at[name] = time.perf_counter()
         self.batches[name] = GPU_BATCH if work.opened.model.device == "cuda" else CPU_BATCH
+        if self.reports is not None:
+            self.reports.begin(name)
+        self.phase(work)
+
+    def phase(self, work: GalaxyWork) -> None:
+        """Another step of a galaxy begins."""
+        name, plan = work.name, work.phase.plan
+        done = sum(plan.chunks[index].stop - plan.chunks[index].start for index in work.finished_chunks) * plan.nx
+        words = {"measure": "measuring signal and noise", "sum": "summing bins", "fit": ""}[work.phase.name]
+        if plan.bins:
+            words, self.bins[name] = f"{plan.ny} bins", plan.ny
+        if words:
+            self.say(f"{name}: {words}")
         self.progress.start(name, plan.ny * plan.nx, done)
         counts = {"chunks": len(plan.chunks), "chunks_done": len(work.finished_chunks)}
         self.monitor.begin(name, spaxels=plan.ny * plan.nx, spaxels_done=done, **counts)
-        if self.reports is not None:
-            self.reports.begin(name)
 
     def chunk(self, name: str, summary: ChunkSummary) -> None:
         """A chunk is done."""
@@ -146,7 +157,7 @@ class Logbook:
             predict_seconds=summary.predict_seconds,
         )
         before = self.batches[name]
-        if summary.batch < before:
+        if 0 < summary.batch < before:
             self.batches[name] = summary.batch
             self.say(f"{name}: the device's memory ran out; the model now takes {summary.batch} spectra at once")
 
@@ -163,6 +174,7 @@ class Logbook:
         seconds = time.perf_counter() - self.began_at[name]
         outcome: Outcome = "incomplete" if failures else "done"
         words = f"{fitted} spaxels fitted in {seconds:.1f} s"
+        words = f"{self.bins[name]} bins, {words}" if name in self.bins else words
         if failures:
             words += f"; {len(failures)} chunk(s) failed, their spaxels are flagged: {failures[0].error}"
         self.progress.finish(name, words)

@@ -13,6 +13,7 @@ from galprote.model.checkpoint import checkpoint_config, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import covered
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
+from galprote.pipeline.images import split_extension
 from galprote.pipeline.layout import all_product_files, product_files
 from galprote.pipeline.mask_config import mask_inputs, missing_masks
 from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES, ChunkPlan, even_rows, plan_chunks
@@ -43,7 +44,7 @@ def plan_survey(survey: SurveyConfig) -> list[PlannedGalaxy]:
 
 
 def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
-    products = product_files(galaxy.name, galaxy.products)
+    products = product_files(galaxy.name, galaxy.products, binned=galaxy.binning.on)
     source = str(mock_cube_path(survey, galaxy)) if galaxy.mock else str(galaxy.cube)
     store = GalaxyStore(survey.output, galaxy.name)
     state = "finished" if store.final.exists() else "begun" if store.partial.exists() else "new"
@@ -78,7 +79,7 @@ def _describe_masks(galaxy: GalaxyConfig, shape: tuple[int, int], visible: NDArr
 
 def _require_inputs(survey: SurveyConfig, galaxy: GalaxyConfig) -> None:
     """Raise ConfigError if a galaxy's mask or the survey's weights are missing."""
-    missing = missing_masks(galaxy.masks)
+    missing = [*missing_masks(galaxy.masks), *missing_files(galaxy)]
     if missing:
         raise ConfigError("\n".join(f"{galaxy.name}: {text}" for text in missing))
     if survey.model.checkpoint is not None and not survey.model.checkpoint.is_file():
@@ -98,6 +99,17 @@ def mock_cube_path(survey: SurveyConfig, galaxy: GalaxyConfig) -> Path:
     return survey.output / "mock" / f"{galaxy.name}_{settings}_DATACUBE.fits"
 
 
+def missing_files(galaxy: GalaxyConfig) -> list[str]:
+    """Say which of the other files of a galaxy are not there."""
+    wanted = {
+        "file of bins (binning.file)": galaxy.binning.file,
+        "map of velocities (kinematics.map)": galaxy.kinematics.map,
+    }
+    return [
+        f"no such {what}: {path}" for what, path in wanted.items() if path and not split_extension(path)[0].is_file()
+    ]
+
+
 def missing_inputs(survey: SurveyConfig) -> dict[str, str]:
     """Galaxies whose cube or mask is not there, with a message about each."""
     problems: dict[str, list[str]] = {}
@@ -107,7 +119,7 @@ def missing_inputs(survey: SurveyConfig) -> dict[str, str]:
                 find_cube(galaxy)
             except ConfigError as error:
                 problems.setdefault(galaxy.name, []).append(str(error))
-        for text in missing_masks(galaxy.masks):
+        for text in [*missing_masks(galaxy.masks), *missing_files(galaxy)]:
             problems.setdefault(galaxy.name, []).append(f"{galaxy.name}: {text}")
     return {name: "\n".join(texts) for name, texts in problems.items()}
 

@@ -125,7 +125,7 @@ def _galaxy(output: Path, about: dict[str, Any], *, running: bool) -> GalaxyStat
     """A galaxy: the record is a few seconds old, the ledger's entries are not."""
     store = GalaxyStore(output, str(about["name"]))
     state, chunks = str(about["state"]), int(about["chunks"])
-    done = max(int(about["chunks_done"]), len(store.recorded_chunks()))
+    done = min(max(int(about["chunks_done"]), len(store.recorded_chunks())), chunks)
     if not running and state in ("running", "publishing", "waiting"):
         state = "stopped" if store.partial.is_dir() else "waiting"
     if state in ("done", "skipped"):

@@ -1,4 +1,4 @@
-"""A galaxy on its way through the workers: its chunks, what became of them, and its last step."""
+"""A galaxy on its way through the workers: its steps, their chunks, and what became of them."""
 
 from collections import deque
 from dataclasses import asdict, dataclass, field
@@ -8,11 +8,11 @@ from distributed import Client, Future
 
 from galprote.model.decoder import Decoder
 from galprote.model.errors import GalproteError
-from galprote.pipeline.graph import ChunkGraph, ChunkSummary, ModelReference
-from galprote.workflows.attempt import HOPELESS, PUBLISH
+from galprote.pipeline.graph import ChunkSummary, ModelReference
+from galprote.workflows.attempt import HOPELESS, LAST
 from galprote.workflows.failures import ChunkFailure, describe
 from galprote.workflows.galaxy import GalaxyJob, OpenedGalaxy, open_galaxy
-from galprote.workflows.publish import publish_products
+from galprote.workflows.phases import Phase, Phases, galaxy_phases
 
 
 @dataclass
@@ -23,42 +23,56 @@ class GalaxyWork:
     ----------
     job : GalaxyJob
     opened : OpenedGalaxy
-    graph : ChunkGraph
+    phases : Phases
+        The steps after the present one.
+    phase : Phase
+        The present one.
     listener : Listener
         Told of everything.
     chunks : deque of int
-        Chunks that nobody has begun.
+        Chunks of the present step that nobody has begun.
     finished_chunks : set of int
         Those that are done, by an earlier run, too.
     failures : list of ChunkFailure
+        Of all steps.
     """
 
     job: GalaxyJob
     opened: OpenedGalaxy
-    graph: ChunkGraph
+    phases: Phases
+    phase: Phase
     listener: "Listener"
-    chunks: deque[int]
-    finished_chunks: set[int]
+    chunks: deque[int] = field(init=False)
+    finished_chunks: set[int] = field(init=False)
     failures: list[ChunkFailure] = field(default_factory=list)
-    closed: bool = False
+    ending: bool = False
+
+    def __post_init__(self) -> None:
+        self._open(self.phase)
+
+    def _open(self, phase: Phase) -> None:
+        self.phase, self.finished_chunks, self.ending = phase, set(phase.done), False
+        self.chunks = deque(index for index in range(len(phase.plan.chunks)) if index not in phase.done)
 
     @property
     def name(self) -> str:
         """The galaxy's name."""
         return self.job.galaxy.name
 
+    @property
+    def missing(self) -> frozenset[int]:
+        """Chunks of the present step that were given up."""
+        return frozenset(failure.chunk for failure in self.failures if failure.step == self.phase.name)
+
     def submit(self, client: Client, index: int, attempt: int, where: list[str] | None) -> Future[Any]:
-        """Start a chunk, or the galaxy's last step."""
+        """Start a chunk, or what ends the step."""
         place = {"workers": where} if where else {}
-        if index != PUBLISH:
-            chunk: Future[Any] = client.compute(self.graph.task(index, attempt), **place)
+        if index != LAST:
+            chunk: Future[Any] = client.compute(self.phase.graph.task(index, attempt), **place)
             return chunk
-        missing = frozenset(failure.chunk for failure in self.failures)
-        job, layout = self.job, self.opened.layout
-        arguments = (job.store, job.plan, layout, job.galaxy.products, job.cube_path, missing)
-        return client.submit(
-            publish_products, *arguments, pure=False, key=f"publish-{self.name}-{self.graph.run}-{attempt}", **place
-        )
+        verb = {"measure": "bin", "sum": "summed", "fit": "publish"}[self.phase.name]
+        key = f"{verb}-{self.name}-{self.phase.graph.run}-{attempt}"
+        return client.submit(self.phase.last, self.missing, pure=False, key=key, **place)
 
     def done(self, summary: ChunkSummary) -> None:
         """A chunk is finished."""
@@ -67,38 +81,45 @@ class GalaxyWork:
 
     def give_up_chunk(self, index: int, error: BaseException, attempts: int) -> None:
         """A chunk failed for good."""
-        rows = self.job.plan.chunks[index]
-        failure = ChunkFailure(self.name, index, rows.start, rows.stop - 1, attempts, describe(error))
+        first, last = self.phase.rows(index)
+        failure = ChunkFailure(self.name, self.phase.name, index, first, last, attempts, describe(error))
         self.failures.append(failure)
         self.job.store.record_failures([asdict(item) for item in self.failures])
         self.listener.chunk_failed(failure)
 
     def hopeless(self) -> BaseException | None:
         """The error of chunks that failed one after the other, if none succeeded."""
-        if self.finished_chunks or not self.failures:
+        mine = [failure for failure in self.failures if failure.step == self.phase.name]
+        if self.finished_chunks or not mine:
             return None
-        if len(self.failures) < min(HOPELESS, len(self.job.plan.chunks)):
+        if len(mine) < min(HOPELESS, len(self.phase.plan.chunks)):
             return None
-        first = self.failures[0]
         return GalproteError(
-            f"{len(self.failures)} of {len(self.job.plan.chunks)} chunks failed, and none succeeded: {first.error}"
+            f"{len(mine)} of {len(self.phase.plan.chunks)} chunks failed, and none succeeded: {mine[0].error}"
         )
 
-    def may_publish(self) -> bool:
-        """Whether every chunk is done or given up; says so once."""
-        if self.closed or len(self.finished_chunks) + len(self.failures) < len(self.job.plan.chunks):
+    def may_end(self) -> bool:
+        """Whether every chunk of the step is done or given up; says so once."""
+        if self.ending or len(self.finished_chunks) + len(self.missing) < len(self.phase.plan.chunks):
             return False
-        self.closed = True
+        self.ending = True
         return True
 
-    def publishing(self) -> None:
-        """The last step begins."""
-        self.listener.publishing(self.name)
+    def end_begins(self) -> None:
+        """What ends the step is begun."""
+        if self.phase.name == "fit":
+            self.listener.publishing(self.name)
 
-    def finished(self, fitted: int) -> None:
-        """The last step is done."""
-        self.job.store.remove_scratch()
-        self.listener.finished(self.name, fitted, self.failures)
+    def ended(self, value: Any) -> bool:
+        """The step is over, and `value` is what its end gave; opens the next one, or says that it was the last."""
+        try:
+            self._open(self.phases.send(value))
+        except StopIteration:
+            self.job.store.remove_scratch()
+            self.listener.finished(self.name, int(value), self.failures)
+            return True
+        self.listener.phase(self)
+        return False
 
     def failed(self, error: BaseException) -> None:
         """The galaxy failed; what is done of it is kept."""
@@ -117,24 +138,24 @@ def begin_galaxy(
     OSError
         If there is no room for its products.
     """
-    plan, store, opened = job.plan, job.store, open_galaxy(job, model, templates)
+    store, opened = job.store, open_galaxy(job, model, templates)
     manifest = store.manifest()
     same = manifest is not None and manifest["provenance"].get("fingerprint") == opened.layout.fingerprint
     finished = (store.finished_provenance() or {}).get("fingerprint")
     if same and not store.store.is_dir() and finished == opened.layout.fingerprint and store.finished_gaps():
         store.reopen()
-    if not same or not store.store.is_dir():  # the latter: killed before the store was there
-        store.begin(opened.layout.provenance, plan.rows)
-        store.create(opened.layout.cubes, plan, opened.layout.attributes)
+    if not same:
+        store.begin(opened.layout.provenance, job.plan.rows)
     store.record_failures([])
-    done = store.finished_chunks(plan)
-    graph = ChunkGraph(opened.cube, plan, opened.excluded, opened.settings, model, store, gpu=gpu)
-    chunks = deque(index for index in range(len(plan.chunks)) if index not in done)
-    return GalaxyWork(job, opened, graph, listener, chunks, done)
+    phases = galaxy_phases(job, opened, model, gpu=gpu)
+    return GalaxyWork(job, opened, phases, next(phases), listener)
 
 
 class Listener(Protocol):
     """Who is told what happens to galaxies."""
+
+    def phase(self, work: GalaxyWork) -> None:
+        """Another step of a galaxy begins."""
 
     def chunk(self, name: str, summary: ChunkSummary) -> None:
         """A chunk is done."""
