@@ -120,20 +120,28 @@ def _table_hdu(arrays: dict[str, zarr.Array[Any]]) -> Hdu:
         code = {"f4": "E", "f8": "D", "i2": "I", "i4": "J"}[values.dtype.str[1:]]
         made.append(fits.Column(extensions.get(name, name.upper()), code, unit=_unit(unit) or None, array=values))
     table: Any = fits.BinTableHDU.from_columns(made)
-    rows = np.frombuffer(table.data.tobytes(), dtype=np.uint8).reshape(len(table.data), -1)
+    columns = _columns(arrays)
+    stored = np.empty(
+        len(table.data), dtype=[(name, values.dtype.newbyteorder(">")) for name, values in columns.items()]
+    )
+    for name, values in columns.items():
+        stored[name] = values
+    rows = stored.view(np.uint8).reshape(len(stored), -1)
     skipped = ("XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT")
     cards = [(card.keyword, card.value, card.comment) for card in table.header.cards if card.keyword not in skipped]
-    for number, name in enumerate(_columns(arrays), 1):
-        cards.append((f"TCOMM{number}", str(arrays[name].attrs["long_name"]), ""))
-    return Hdu([("EXTNAME", "BINS", ""), *cards], rows.shape, "uint8", [(0, 0, rows)], table=True)
+    for number, name in enumerate(columns, 1):
+        unit, meaning = str(arrays[name].attrs["units"]), str(arrays[name].attrs["long_name"])
+        told = f" ({unit})" if unit and not _unit(unit) else ""  # where FITS cannot say it
+        cards.append((f"TCOMM{number}", meaning + told, ""))
+    return Hdu([*cards, ("EXTNAME", "BINS", "")], rows.shape, "uint8", [(0, 0, rows)], table=True)
 
 
 def _unit(text: str) -> str:
-    """A unit as FITS writes it, if it can."""
+    """A unit as FITS writes it; nothing if the standard does not know it, such as dex."""
     try:
-        return str(u.Unit(text).to_string("fits")) if text and "dex" not in text else text
+        return str(u.Unit(text).to_string("fits")) if text else ""
     except ValueError:
-        return text
+        return ""
 
 
 def _cards(array: zarr.Array[Any], extension: str) -> Cards:
