@@ -126,12 +126,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.started: dict[str, tuple[int, int]] = {}
+        self.steps: list[tuple[str, str, int, int]] = []
         self.chunks: dict[str, int] = {}
         self.outcomes: dict[str, str] = {}
         self.messages: list[str] = []
 
-    def start(self, name: str, spaxels: int, done: int) -> None:
+    def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
         self.started[name] = (spaxels, done)
+        self.steps.append((name, what, spaxels, done))
 
     def advance(self, name: str, spaxels: int, fitted: int) -> None:
         self.chunks[name] = self.chunks.get(name, 0) + 1

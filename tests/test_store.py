@@ -225,9 +225,9 @@ def run_until_killed(survey: Path, step: int, **more: Any) -> str:
     def run(_: Any, galaxies: Iterator[GalaxyWork]) -> None:
         for work in galaxies:
             for index in work.chunks:
-                work.done(work.graph.task(index).compute(scheduler="synchronous"))
+                work.done(work.phase.graph.task(index).compute(scheduler="synchronous"))
             job = work.job
-            work.finished(publish_products(job.store, job.plan, work.opened.layout, job.galaxy.products, job.cube_path))
+            work.ended(publish_products(job.store, job.plan, work.opened.layout, job.galaxy.products, job.cube_path))
 
     client = mock.MagicMock(dashboard_link="")
     client.scheduler_info.return_value = {"workers": {}}

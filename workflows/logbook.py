@@ -136,12 +136,10 @@ class Logbook:
         """Another step of a galaxy begins."""
         name, plan = work.name, work.phase.plan
         done = sum(plan.chunks[index].stop - plan.chunks[index].start for index in work.finished_chunks) * plan.nx
-        words = {"measure": "measuring signal and noise", "sum": "summing bins", "fit": ""}[work.phase.name]
+        what = {"measure": "spaxels measured", "sum": "spaxels summed", "fit": "spaxels"}[work.phase.name]
         if plan.bins:
-            words, self.bins[name] = f"{plan.ny} bins", plan.ny
-        if words:
-            self.say(f"{name}: {words}")
-        self.progress.start(name, plan.ny * plan.nx, done)
+            what, self.bins[name] = "bins", plan.ny
+        self.progress.start(name, plan.ny * plan.nx, done, what)
         counts = {"chunks": len(plan.chunks), "chunks_done": len(work.finished_chunks)}
         self.monitor.begin(name, spaxels=plan.ny * plan.nx, spaxels_done=done, **counts)
 

@@ -14,8 +14,8 @@ PLAIN_INTERVAL = 10.0
 class RunProgress(Protocol):
     """What a survey tells about its advance."""
 
-    def start(self, name: str, spaxels: int, done: int) -> None:
-        """A galaxy begins; `done` of its spaxels were finished by an earlier run."""
+    def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
+        """A galaxy's step begins; `done` of its spaxels (or `what` there is) were finished by an earlier run."""
 
     def advance(self, name: str, spaxels: int, fitted: int) -> None:
         """A chunk is finished."""
@@ -36,7 +36,7 @@ class LiveProgress:
             TextColumn("{task.fields[galaxy]}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("spaxels  {task.fields[rate]}"),
+            TextColumn("{task.fields[what]}  {task.fields[rate]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[outcome]}", markup=False),
             console=console,
@@ -53,9 +53,13 @@ class LiveProgress:
     ) -> None:
         self.bars.stop()
 
-    def start(self, name: str, spaxels: int, done: int) -> None:
-        """Show a new bar."""
-        self.tasks[name] = self.bars.add_task("", total=spaxels, completed=done, galaxy=name, rate="", outcome="")
+    def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
+        """Show a bar; that of the galaxy's step before goes."""
+        if name in self.tasks:
+            self.bars.remove_task(self.tasks[name])
+        self.tasks[name] = self.bars.add_task(
+            "", total=spaxels, completed=done, galaxy=name, what=what, rate="", outcome=""
+        )
         self.rates[name] = _Rate()
 
     def advance(self, name: str, spaxels: int, fitted: int) -> None:
@@ -81,6 +85,7 @@ class PlainProgress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.totals: dict[str, tuple[int, int]] = {}
+        self.what: dict[str, str] = {}
         self.rates: dict[str, _Rate] = {}
         self.last = time.monotonic()
 
@@ -92,10 +97,10 @@ class PlainProgress:
     ) -> None:
         pass
 
-    def start(self, name: str, spaxels: int, done: int) -> None:
+    def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
         """Print a galaxy's name and size."""
-        self.totals[name], self.rates[name] = (done, spaxels), _Rate()
-        self.message(f"{name}: {spaxels} spaxels" + (f", {done} finished earlier" if done else ""))
+        self.totals[name], self.rates[name], self.what[name] = (done, spaxels), _Rate(), what
+        self.message(f"{name}: {spaxels} {what}" + (f", {done} finished earlier" if done else ""))
 
     def advance(self, name: str, spaxels: int, fitted: int) -> None:
         """Print a line if the last one is old enough."""
@@ -108,7 +113,7 @@ class PlainProgress:
         done += spaxels
         left = self.rates[name].seconds_left(spaxels, total - done)
         self.message(
-            f"{name}: {done}/{total} spaxels ({done / total:.0%}), {rate:,.0f} spectra/s, {duration(left)} left"
+            f"{name}: {done}/{total} {self.what[name]} ({done / total:.0%}), {rate:,.0f} spectra/s, {duration(left)} left"
         )
 
     def finish(self, name: str, outcome: str) -> None:
