@@ -309,7 +309,7 @@ def _home(text: str | Path) -> Path:
     if any(len(part.encode()) > LONGEST_NAME for part in Path(text).parts) or len(str(text)) > LONGEST_PATH:
         raise ConfigError(f"{str(text)[:60]}...: a path with a name of more than {LONGEST_NAME} bytes, or too long")
     try:
-        return Path(text).expanduser()
+        return Path(text).expanduser() if str(text).startswith("~") else Path(text)
     except RuntimeError as error:
         raise ConfigError(f"{text}: no such user's folder; a name that begins with ~ is written ./~name") from error
 

@@ -12,6 +12,12 @@ from galprote.pipeline.line_filter import LineFilterConfig
 from galprote.pipeline.mock import MockConfig
 from galprote.pipeline.section import Section
 
+#: What to write where `null` says that something is unknown.
+_WANTED = {
+    "redshift": "write its barycentric redshift (z, not a velocity)",
+    "ebv": "write the Milky Way's E(B-V) in magnitudes; 0 only if the cube is dereddened already",
+}
+
 
 def _sections(base: type[BaseModel]) -> list[type[BaseModel]]:
     return [section for child in base.__subclasses__() for section in (child, *_sections(child))]
@@ -58,9 +64,21 @@ def problem(path: Path, raw: dict[str, Any], item: Any) -> str:
         wanted = "a list" if item["type"] == "tuple_type" else "a mapping"
         return f"{path}: {where}: expected {wanted}, found {item['input']!r:.60}"
     found = item["input"]
+    if found is None and loc[-1:] and loc[-1] in _WANTED:
+        name = _galaxy_name(raw, loc)
+        either = ", or remove the galaxy" if name else ""
+        return f"{path}: {where} = null: unknown{name and f' for {name}'}; {_WANTED[loc[-1]]}{either}"
     shown = f" = {_short(found)}" if isinstance(found, str | int | float | bool | None) else ""
     message = item["msg"].removeprefix("Value error, ")
     return f"{path}: {where}{shown}: {message[0].lower()}{message[1:]}"
+
+
+def _galaxy_name(raw: dict[str, Any], loc: tuple[Any, ...]) -> str:
+    """Name of the galaxy that an error is about, '' if it is about none, or one without a name."""
+    if loc[:1] != ("galaxies",):
+        return ""
+    name = raw["galaxies"][loc[1]].get("name")
+    return name[:100] if isinstance(name, str) else ""
 
 
 def _short(value: Any) -> str:

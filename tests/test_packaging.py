@@ -113,6 +113,14 @@ def test_version_is_told_everywhere_alike(wheel: Path, installed: Path) -> None:
     assert run_clean(code, installed).strip() == PROJECT["version"]
 
 
+def test_tables_of_galaxies_are_read_from_the_wheel(installed: Path) -> None:
+    code = """
+from galprote.workflows.galaxy_table import BUNDLED, bundled_table
+print(*(f"{survey}:{len(bundled_table(survey))}" for survey in BUNDLED))
+"""
+    assert run_clean(code, installed).split() == ["phangs:19", "mauve:41"]
+
+
 def test_command_tells_its_version_without_loading_torch(installed: Path) -> None:
     code = """
 from importlib.metadata import entry_points

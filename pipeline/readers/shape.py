@@ -11,8 +11,8 @@ from galprote.pipeline.readers.axis import select_channels
 from galprote.pipeline.readers.fitsfile import Hdu, walk_hdus
 from galprote.pipeline.readers.generic import find_generic
 from galprote.pipeline.readers.muse import find_muse
-from galprote.pipeline.readers.opening import MODEL_WINDOW, open_cube
-from galprote.pipeline.readers.parts import image_of
+from galprote.pipeline.readers.opening import MODEL_WINDOW, open_cube, open_file
+from galprote.pipeline.readers.parts import CubeParts, image_of
 from galprote.pipeline.readers.unpack import is_gzip
 
 
@@ -44,8 +44,43 @@ def cube_shape(
     return (cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"]), int(cube.attrs["channels_in_file"])
 
 
+def cube_headers(path: Path) -> tuple[tuple[Hdu, ...], CubeParts]:
+    """Find a cube by its headers; a compressed one is not unpacked for that.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    hdus : tuple of Hdu
+        All of the file; of a compressed one those up to the first cube.
+    parts : CubeParts
+        The cube among them; of a compressed one at least the flux and its axis.
+
+    Raises
+    ------
+    CubeError
+        If there is none, or the file is damaged or (not seen in a compressed one) truncated.
+    """
+    if is_gzip(path):
+        return _packed_headers(path)
+    file = open_file(path)
+    return file.hdus, file.parts()
+
+
 def _packed_shape(path: Path, redshift: float, window: tuple[float, float]) -> tuple[tuple[int, int, int], int]:
-    """The same from the headers up to the first cube in a compressed file."""
+    """The shape from the headers up to the first cube in a compressed file."""
+    _, parts = _packed_headers(path)
+    try:
+        channels = select_channels(parts.axis, window, redshift)
+    except CubeError as error:
+        raise CubeError(f"{path}: {error}") from error
+    size = image_of(parts.flux).shape
+    return (channels.wavelength.size, size[parts.axes[1]], size[parts.axes[2]]), parts.axis.wavelength.size
+
+
+def _packed_headers(path: Path) -> tuple[tuple[Hdu, ...], CubeParts]:
     hdus: list[Hdu] = []
     try:
         with gzip.open(path, "rb") as packed:
@@ -56,9 +91,6 @@ def _packed_shape(path: Path, redshift: float, window: tuple[float, float]) -> t
     except (EOFError, zlib.error, OSError) as error:
         raise CubeError(f"{path}: damaged or truncated gzip file ({error}): copy or download it again") from error
     try:
-        parts = find_muse(hdus) or find_generic(path, hdus)
-        channels = select_channels(parts.axis, window, redshift)
+        return tuple(hdus), find_muse(hdus) or find_generic(path, hdus)
     except CubeError as error:
         raise CubeError(f"{path}: {error}") from error
-    size = image_of(parts.flux).shape
-    return (channels.wavelength.size, size[parts.axes[1]], size[parts.axes[2]]), parts.axis.wavelength.size
