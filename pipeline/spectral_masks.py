@@ -183,6 +183,16 @@ def check_masked_share(
     return share
 
 
+def mask_attributes(masks: WavelengthMasks, redshift: float, visible: Sequence[bool]) -> dict[str, str | float]:
+    """Say in a store's attributes which wavelengths were left out: bands in Angstrom, and the share of the samples."""
+    used = np.array(visible, dtype=bool)
+    return {
+        "masked_observed": ", ".join(band_words(masks.observed)),
+        "masked_rest": ", ".join(band_words(masks.rest)),
+        "masked_fraction": round(float(masked_samples(masks, redshift)[used].mean()), 4),
+    }
+
+
 def band_words(bands: Bands) -> Iterator[str]:
     """Write bands as `5570-5584`, in Angstrom."""
     for first, last in bands:

@@ -286,10 +286,12 @@ def draw_words(figure: Figure, maps: dict[str, NDArray[Any]], about: dict[str, A
     text = f"$z$ = {about['redshift']:.5f}     {words}"
     details = figure.text(0, 1 - 0.4 / height, text, fontsize=15, color="#555555", va="center")
     name = figure.text(MARGINS[0] / width, 1 - 0.38 / height, about["galaxy"], color=INK, va="center", weight="bold")
-    name.set_fontsize(22)
+    size = 22.0
+    name.set_fontsize(size)
     space = figure.bbox.width - 0.8 * figure.dpi - details.get_window_extent().width
     for _ in range(2):  # names may have a hundred letters, whose widths are rounded to pixels
-        name.set_fontsize(name.get_fontsize() * min(1, space / name.get_window_extent().width))
+        size *= min(1, space / name.get_window_extent().width)
+        name.set_fontsize(size)
     details.set_x((name.get_window_extent().x1 / figure.dpi + 0.3) / width)
     labels = ("not fitted", "masked", "not trusted, left out", "doubtful fit")
     colours = (UNFITTED_COLOUR, MASKED_COLOUR, UNTRUSTED_COLOUR, DOUBTFUL_COLOUR)

@@ -179,6 +179,8 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
         model.ages_gyr,
         1 / templates.median_flux.double().numpy(),
         photometry(galaxy, cube).note,
+        wavelength_masks(galaxy.masks),
+        model.visible,
     )
     return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout, model, notes)
 
