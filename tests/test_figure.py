@@ -31,12 +31,11 @@ from galprote.workflows.figure import (
     draw_compass,
     draw_figure,
     draw_maps,
-    flux_label,
     log_limits,
     nice_limits,
-    plain,
     plan_canvas,
 )
+from galprote.workflows.figure_labels import flux_label, plain
 
 MUSE_UNIT = "10**(-20)*erg/s/cm**2/Angstrom"
 Maps = dict[str, NDArray[Any]]

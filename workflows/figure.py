@@ -27,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, ScalarForm
 from numpy.typing import NDArray
 
 from galprote.pipeline.quality import Kinds, Status
+from galprote.workflows.figure_labels import flux_label, plain
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,8 @@ def draw_panel(axes: Axes, bar: Axes, panel: Panel, label: str, maps: dict[str, 
         paint(axes, where, colour, zorder=0.5)
     if panel.name not in COMPLETE:
         paint(axes, kinds.untrusted, UNTRUSTED_COLOUR, zorder=2)
+    elif kinds.masked.any() and min(kinds.masked.shape) > 1:  # a grey map has the mask's colour, too
+        axes.contour(kinds.masked, levels=[0.5], colors=INK, linewidths=0.7)
     if panel.name == "residual_rms":
         paint(axes, kinds.doubtful, DOUBTFUL_COLOUR, zorder=2)
     axes.set(xlim=canvas.extent[:2], ylim=canvas.extent[2:], xticks=[], yticks=[])
@@ -207,32 +210,10 @@ def draw_panel(axes: Axes, bar: Axes, panel: Panel, label: str, maps: dict[str, 
     bar.set_ylabel(label, fontsize=12, color=INK)
 
 
-def plain(value: float, _: int = 0) -> str:
-    """Write a positive number: as a power of ten only where that is shorter."""
-    if 1e-3 <= value < 1e5:
-        return f"{value:g}"
-    digits, power = f"{value:.0e}".split("e")
-    return rf"${digits} \times 10^{{{int(power)}}}$" if digits != "1" else rf"$10^{{{int(power)}}}$"
-
-
 def paint(axes: Axes, where: NDArray[np.bool_], colour: str, zorder: float) -> None:
     """Give some spaxels one colour."""
     shown = np.ma.masked_where(~where, where)
     axes.imshow(shown, cmap=ListedColormap([colour]), origin="lower", interpolation="nearest", zorder=zorder)
-
-
-def flux_label(unit: str) -> str:
-    """Write a flux unit as matplotlib sets it; as it is if astropy does not know it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # for example, about a second slash
-            parsed = u.Unit(unit)
-    except ValueError:
-        return unit.replace("$", r"\$")
-    pairs = zip(parsed.bases, parsed.powers, strict=True)
-    factors = sorted((power < 0, str(base) != "s", power, str(base)) for base, power in pairs)
-    words = [base if power == 1 else f"{base}$^{{{power}}}$" for *_, power, base in factors]
-    return " ".join([plain(parsed.scale)] * (parsed.scale != 1) + words).replace("Angstrom", "Å")  # erg s-1 cm-2 Å-1
 
 
 def draw_sky(axes: Axes, wcs_header: str, seen: NDArray[np.bool_], canvas: Canvas) -> None:
