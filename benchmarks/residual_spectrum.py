@@ -27,7 +27,7 @@ TELLURIC = ((6860.0, 6960.0), (7160.0, 7340.0), (7585.0, 7710.0))
 def stacked(store: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
     """Observed wavelength, mean residual and error in units of the mean flux, redshift, and median chi^2."""
     maps = xr.open_zarr(store).load()
-    good = ((maps.status & 63) == 0).to_numpy()
+    good = ((maps.status & maps.status.not_fitted_bits) == 0).to_numpy()
     flux, error = (maps[name].to_numpy()[:, good] for name in ("continuum_subtracted", "continuum_subtracted_error"))
     usable = np.isfinite(flux) & np.isfinite(error)
     weight = np.where(usable, 1 / np.where(usable, error, 1.0) ** 2, 0.0)

@@ -34,6 +34,11 @@ CUBES: Final = {
     "continuum_subtracted": ("CONTSUB", ("wavelength_observed",)),
     "grid": ("GRID", ("metallicity", "age")),
 }
+#: Keyword, attribute and comment of sums of flags.
+SUMS: Final = (
+    ("NOTFIT", "not_fitted_bits", "sum of the flags of spaxels without values"),
+    ("UNRELIAB", "unreliable_bits", "sum of those that figures and reports leave out"),
+)
 #: A slab of a cube is cut into column ranges where it would be larger; exporting takes up to twice as much.
 SLAB_BYTES: Final = 72 * 1024**2
 #: Largest error of a wavelength axis that is written as a formula, in channels (0.08 km/s for MUSE).
@@ -109,6 +114,9 @@ def _map_hdus(arrays: dict[str, zarr.Array[Any]], about: dict[str, Any]) -> list
         flags: dict[str, Any] = dict(array.attrs)
         for mask, meaning in zip(flags.get("flag_masks", ()), flags.get("flag_meanings", "").split(), strict=True):
             cards.append((f"FLAG{int(mask).bit_length() - 1:02d}", meaning, f"value {mask}"))
+        for keyword, name, comment in SUMS:
+            if name in flags:
+                cards.append((keyword, int(flags[name]), comment))
         values = np.asarray(array[...])
         hdus.append(Hdu(cards, values.shape, product.dtype, [(0, 0, values)]))
     return hdus
@@ -182,6 +190,9 @@ def galaxy_cards(about: dict[str, Any]) -> Cards:
         ("LAW_MW", _ascii(about["foreground_law"]), "extinction law of the dust of the Milky Way"),
         ("RV_MW", float(about["foreground_r_v"]), "R_V of the dust of the Milky Way"),
         ("EBVSRC", _ascii(about["foreground_source"]), ""),
+        ("MASKOBS", _ascii(about["masked_observed"]), "[A] not used, observed frame"),
+        ("MASKREST", _ascii(about["masked_rest"]), "[A] not used, rest frame"),
+        ("MASKFRAC", float(about["masked_fraction"]), "share of the samples that were not used"),
         ("CREATOR", f"galprote {record['versions']['galprote']}", ""),
         ("CKPTSHA", record["checkpoint_sha256"], ""),
         ("INFILE", _ascii(record["input"]["file"]), ""),

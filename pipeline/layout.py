@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from galprote.model.masses import age_edges
 from galprote.pipeline.config import GalaxyConfig, ProductsConfig
 from galprote.pipeline.products import BIN_MAPS, CUBE_UNIT, KINEMATIC_MAPS, MAPS, MapProduct
 from galprote.pipeline.quality import flag_attributes
+from galprote.pipeline.spectral_masks import NO_MASKS, WavelengthMasks, mask_attributes
 from galprote.pipeline.store import CubeArray
 
 Coordinate = tuple[tuple[str, ...], NDArray[Any], dict[str, Any]]
@@ -66,6 +68,8 @@ def store_layout(
     ages_gyr: tuple[float, ...],
     mass_per_light: NDArray[np.float64],
     mass_density_note: str = "",
+    masked: WavelengthMasks = NO_MASKS,
+    visible: Sequence[bool] = (True,) * N_WAVELENGTH,
 ) -> StoreLayout:
     """Describe the store of a galaxy.
 
@@ -82,6 +86,10 @@ def store_layout(
         Mass formed for the same light.
     mass_density_note : str
         Why there are no surface densities, if there are none.
+    masked : WavelengthMasks
+        Bands that the fit did not use.
+    visible : sequence of 948 bool
+        Samples that the weights use.
     """
     unit = str(cube.attrs["bunit"])
     attributes: dict[str, Any] = {
@@ -103,6 +111,7 @@ def store_layout(
         "foreground_law": galaxy.foreground.law,
         "foreground_r_v": galaxy.foreground.r_v,
         "foreground_source": galaxy.foreground.source,
+        **mask_attributes(masked, galaxy.redshift, visible),
         "provenance": json.dumps(record, sort_keys=True),
     }
     on_sky = bool(attributes["wcs_header"])

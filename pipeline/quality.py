@@ -1,6 +1,10 @@
 """The bits of the `status` map: why a value is missing, or what to know before using it."""
 
 from enum import IntFlag
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Status(IntFlag):
@@ -55,20 +59,39 @@ class Status(IntFlag):
     """Its own velocity is not known: it was fitted at the galaxy's redshift."""
 
 
-#: A mask of the survey's left the spaxel out.
-MASKED = Status.EXCLUDED | Status.STAR_MASK | Status.REGION_MASK
+#: The spaxel was left out by a mask.
+MASKED: Final = Status.EXCLUDED | Status.STAR_MASK | Status.REGION_MASK
 #: Reasons for which a spaxel has no values.
-NOT_FITTED = (
+NOT_FITTED: Final = (
     Status.NO_DATA | MASKED | Status.LOW_SNR | Status.NOT_POSITIVE | Status.INCOMPLETE | Status.FAILED
     | Status.NOT_COMPUTED | Status.NOT_BINNED
 )  # fmt: skip
 #: The spaxel has values that nobody should believe: its spectrum is not one that the model knows.
-NOT_TRUSTED = (
+NOT_TRUSTED: Final = (
     Status.UNLIKE_TRAINING | Status.AGN_LIKE | Status.STAR_LIKE | Status.WRONG_REDSHIFT | Status.DAMAGED
     | Status.SKY_LIKE
 )  # fmt: skip
 #: What figures and reports leave out. All other bits are remarks on values that may be used.
-UNRELIABLE = NOT_FITTED | NOT_TRUSTED
+UNRELIABLE: Final = NOT_FITTED | NOT_TRUSTED
+#: Remarks that make a value doubtful, though it counts.
+DOUBTFUL: Final = Status.POOR_FIT | Status.AGE_BOUNDARY | Status.AV_BOUNDARY
+
+
+class Kinds(NamedTuple):
+    """Spaxels (y, x) with data that were not fitted, that a mask left out, whose fit is not trusted, or is doubtful."""
+
+    unfitted: NDArray[np.bool_]
+    masked: NDArray[np.bool_]
+    untrusted: NDArray[np.bool_]
+    doubtful: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, status: NDArray[np.int32]) -> "Kinds":
+        """Tell from the status bits; a spaxel is of one kind at most."""
+        data, masked = (status & Status.NO_DATA) == 0, (status & MASKED) > 0
+        unfitted, untrusted = (status & NOT_FITTED) > 0, (status & NOT_TRUSTED) > 0
+        doubtful = (status & DOUBTFUL) > 0
+        return cls(data & ~masked & unfitted, data & masked, ~unfitted & untrusted, ~unfitted & ~untrusted & doubtful)
 
 
 def flag_attributes() -> dict[str, object]:

@@ -21,8 +21,10 @@ from galprote.pipeline.mask_config import LONGEST_A, SHORTEST_A, MasksConfig
 #: First and last wavelength, Angstrom in air.
 Bands = tuple[tuple[float, float], ...]
 
-#: Largest share of the samples that masks may leave out: beyond it the errors no longer hold (docs/masks.md).
+#: Largest share of the samples that masks may leave out, and the most samples in one stretch (200 Angstrom; the widest
+#: gap of the training): beyond them the errors no longer hold (docs/masks.md).
 MOST_MASKED: Final = 0.25
+WIDEST_MASKED: Final = 80
 
 _COLUMNS: Final = "expected wavelength and width in Angstrom and a name, as in `5577.00 30 sky`"
 
@@ -157,18 +159,38 @@ def check_masked_share(
     Raises
     ------
     ConfigError
-        If it is larger than `MOST_MASKED`.
+        If it is larger than `MOST_MASKED`, or one stretch has more than `WIDEST_MASKED` samples.
     """
     used = np.array(visible, dtype=bool)
-    share = float(masked_samples(masks, redshift)[used].mean())
+    masked = masked_samples(masks, redshift)[used]
+    share = float(masked.mean())
+    advice = "take fewer or narrower bands, or train weights that never see these wavelengths (docs/training.md)"
     if share > MOST_MASKED:
         raise ConfigError(
             f"{where}: masks: wavelength masks leave out {share:.1%} of the model's samples, more than "
-            f"{MOST_MASKED:.0%}, with which errors still hold: take fewer or narrower bands (emission lines "
-            f"in the model's own bands, and bright ones outside, need none), or train weights that never see these "
-            f"wavelengths (docs/training.md)"
+            f"{MOST_MASKED:.0%}, up to which errors hold: {advice}"
+        )
+    ends = np.flatnonzero(np.diff(np.pad(masked.astype(np.int8), 1)))
+    starts, stops = ends[::2], ends[1::2]
+    widest = int((stops - starts).argmax()) if len(starts) else 0
+    if len(starts) and stops[widest] - starts[widest] > WIDEST_MASKED:
+        first, last = WAVELENGTH[used][starts[widest]], WAVELENGTH[used][stops[widest] - 1]
+        raise ConfigError(
+            f"{where}: masks: wavelength masks leave out all from {first:.0f} to {last:.0f} A (rest frame), "
+            f"{stops[widest] - starts[widest]} samples, more than the {WIDEST_MASKED} of the widest gaps in training, "
+            f"up to which errors hold: {advice}"
         )
     return share
+
+
+def mask_attributes(masks: WavelengthMasks, redshift: float, visible: Sequence[bool]) -> dict[str, str | float]:
+    """Say in a store's attributes which wavelengths were left out: bands in Angstrom, and the share of the samples."""
+    used = np.array(visible, dtype=bool)
+    return {
+        "masked_observed": ", ".join(band_words(masks.observed)),
+        "masked_rest": ", ".join(band_words(masks.rest)),
+        "masked_fraction": round(float(masked_samples(masks, redshift)[used].mean()), 4),
+    }
 
 
 def band_words(bands: Bands) -> Iterator[str]:

@@ -205,9 +205,15 @@ def test_template_shows_every_key() -> None:
     places = [raw["defaults"], *raw["galaxies"]]
     assert set().union(*places) == set(GalaxyConfig.model_fields)
     models = sections(SurveyConfig)
-    assert {"mock", "foreground", "line_filter", "products", "chunks", "model", "cluster"} < models.keys()
+    known = {"mock", "foreground", "line_filter", "masks", "stars", "products", "chunks", "model", "cluster"}
+    assert known < models.keys()
     models["cluster"] = LocalCluster  # the other back-ends are in docs/hpc.md
-    for name in models.keys() - {"galaxies", "gpu", "cpu"}:
+    text = (CONFIGS / "survey.yaml").read_text()
+    for name in ("stars", "trust"):  # whose default is null: shown beside it
+        shown = re.search(rf"#{name}: null +# \{{(.+?)\}}: ", text)
+        assert shown
+        assert set(re.findall(r"(\w+): ", shown[1])) == set(models[name].model_fields), name
+    for name in models.keys() - {"galaxies", "gpu", "cpu", "stars", "trust"}:
         shown = set().union(*(place[name] for place in (raw, *places) if name in place))
         assert shown == set(models[name].model_fields), name
 

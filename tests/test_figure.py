@@ -19,23 +19,23 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galprote.pipeline.products import MAPS
-from galprote.pipeline.quality import Status
+from galprote.pipeline.quality import UNRELIABLE, Kinds, Status
 from galprote.pipeline.store import write_array
 from galprote.workflows.figure import (
     DOUBTFUL_COLOUR,
-    EXCLUDED_COLOUR,
     LARGEST,
+    MASKED_COLOUR,
     PANELS,
     UNFITTED_COLOUR,
+    UNTRUSTED_COLOUR,
     draw_compass,
     draw_figure,
     draw_maps,
-    flux_label,
     log_limits,
     nice_limits,
-    plain,
     plan_canvas,
 )
+from galprote.workflows.figure_labels import flux_label, plain
 
 MUSE_UNIT = "10**(-20)*erg/s/cm**2/Angstrom"
 Maps = dict[str, NDArray[Any]]
@@ -65,8 +65,8 @@ def make_maps(ny: int = 20, nx: int = 24) -> Maps:
     maps: Maps = {p.name: slope.astype(p.dtype) for p in MAPS}
     maps |= {"age_lw": 8.5 + slope, "flux": 100 * np.exp(-3 * slope), "snr": 50 * np.exp(-slope)}
     status = np.zeros((ny, nx), np.int32)
-    kinds = (Status.LOW_SNR, Status.EXCLUDED, Status.POOR_FIT)
-    status.flat[:3] = kinds[: status.size]
+    kinds = (Status.LOW_SNR, Status.STAR_MASK, Status.POOR_FIT, Status.UNLIKE_TRAINING | Status.STAR_LIKE)
+    status.flat[:4] = kinds[: status.size]
     maps["status"] = status
     for name in ("age_lw", "metallicity_lw", "av", "residual_rms"):
         maps[name].flat[:2] = np.nan
@@ -201,11 +201,34 @@ def test_colours_tell_unfitted_masked_and_doubtful_spaxels() -> None:
 
     for panel in ("age_lw", "metallicity_lw", "av", "residual_rms"):
         assert colour(panel, 0, 0) == pytest.approx(to_rgb(UNFITTED_COLOUR), abs=0.01)
-        assert colour(panel, 1, 0) == pytest.approx(to_rgb(EXCLUDED_COLOUR), abs=0.01)
+        assert colour(panel, 1, 0) == pytest.approx(to_rgb(MASKED_COLOUR), abs=0.01)
+        assert colour(panel, 3, 0) == pytest.approx(to_rgb(UNTRUSTED_COLOUR), abs=0.01)
+    for panel in ("flux", "snr"):
+        assert colour(panel, 3, 0) != pytest.approx(to_rgb(UNTRUSTED_COLOUR), abs=0.05)
     assert colour("residual_rms", 2, 0) == pytest.approx(to_rgb(DOUBTFUL_COLOUR), abs=0.01)
     assert colour("age_lw", 2, 0) != pytest.approx(to_rgb(DOUBTFUL_COLOUR), abs=0.05)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["not fitted", "masked", "doubtful fit"]
+    assert labels == ["not fitted", "masked", "not trusted, left out", "doubtful fit"]
+
+
+def test_what_is_not_trusted_does_not_set_the_colours_limits() -> None:
+    """A star of age 5 in a galaxy of 8.5 to 9.5."""
+    maps = make_maps()
+    maps["status"][:10, :5] = Status.UNLIKE_TRAINING | Status.STAR_LIKE
+    sound = panel_axes(draw_figure(maps, attributes()))["age_lw"].images[0].get_clim()
+    maps["age_lw"][:10, :5] = 5.0
+    assert panel_axes(draw_figure(maps, attributes()))["age_lw"].images[0].get_clim() == sound
+    maps["status"][:10, :5] = Status.AGE_BOUNDARY
+    assert panel_axes(draw_figure(maps, attributes()))["age_lw"].images[0].get_clim() != sound
+
+
+@given(st.lists(st.integers(0, 2**21 - 1), min_size=1, max_size=30))
+def test_a_spaxel_is_of_one_kind_and_only_doubtful_values_are_shown(bits: list[int]) -> None:
+    status = np.array([bits], np.int32)
+    kinds = Kinds.of(status)
+    assert (np.sum(kinds, axis=0) <= 1).all()
+    left_out = kinds.unfitted | kinds.masked | kinds.untrusted | ((status & Status.NO_DATA) > 0)
+    np.testing.assert_array_equal(left_out, (status & UNRELIABLE) > 0)
 
 
 def test_the_empty_border_of_a_cube_is_not_shown() -> None:

@@ -89,6 +89,9 @@ def attributes(**changed: Any) -> dict[str, Any]:
         "foreground_law": "O94",
         "foreground_r_v": 3.1,
         "foreground_source": "SF11",
+        "masked_observed": "5570-5585, 5880-5905",
+        "masked_rest": "",
+        "masked_fraction": 0.0182,
         "provenance": json.dumps(record),
     } | changed
 
@@ -209,6 +212,7 @@ def test_headers_tell_what_was_done(exported: dict[str, Path]) -> None:
         assert (header["CKPTSHA"], header["FINGERPR"]) == ("1a2b" * 16, "f0" * 32)
         assert (header["INFILE"], header["INBYTES"]) == ("NGC1_PHANGS_DATACUBE_native.fits", 40_000_000_000)
         assert "snr_min: 5.0" in header["HISTORY"]
+        assert (header["MASKOBS"], header["MASKREST"], header["MASKFRAC"]) == ("5570-5585, 5880-5905", "", 0.0182)
 
 
 def test_checksums_verify(exported: dict[str, Path]) -> None:

@@ -189,7 +189,7 @@ def test_spectra_that_cannot_be_fitted_say_why() -> None:
     flux[:, 2] *= -1
     flux[100:900, 3] = np.nan
     variance[:, 4] = 100.0
-    excluded = np.array([False, True, False, False, False, False])
+    excluded = np.array([0, Status.EXCLUDED, 0, 0, 0, 0], dtype=np.int32)
     batch = preprocess(flux, variance, options(wavelength, snr_min=3.0), excluded)
     wanted = [Status.NO_DATA, Status.EXCLUDED, Status.NOT_POSITIVE, Status.INCOMPLETE, Status.LOW_SNR]
     for bits, bit in zip(batch.status, wanted, strict=False):

@@ -160,7 +160,7 @@ def test_a_spatial_mask_leaves_spaxels_out_and_changes_no_other(base: Path, tmp_
     mask = np.zeros(SHAPE, dtype=np.uint8)
     mask[1, 2:4] = 1
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(mask, name="STARS")]).writeto(tmp_path / "mask.fits")
-    surveys.run_here(edited(copy, mask=f"{tmp_path / 'mask.fits'}[STARS]"), overwrite=True)
+    surveys.run_here(edited(copy, masks={"files": [f"{tmp_path / 'mask.fits'}[STARS]"]}), overwrite=True)
     before, after = maps_of(base / "out"), maps_of(copy.parent / "out")
     assert (after["status"][1, 2:4] == Status.EXCLUDED).all()
     assert np.isnan(after["age_lw"][1, 2:4]).all()
@@ -427,7 +427,10 @@ def test_a_cube_that_does_not_fit_fails_alone(base: Path, tmp_path: Path, checkp
 
 
 def test_everything_missing_is_named_before_anything_is_computed(tmp_path: Path, checkpoint: Path) -> None:
-    galaxies = [{"name": "A1", "cube": "no.fits"}, {"name": "A2", "cube": "nor.fits", "mask": "mask.fits[DQ]"}]
+    galaxies = [
+        {"name": "A1", "cube": "no.fits"},
+        {"name": "A2", "cube": "nor.fits", "masks": {"files": ["mask.fits[DQ]"]}},
+    ]
     survey = surveys.write_survey(tmp_path, galaxies, checkpoint)
     with pytest.raises(ConfigError) as error:
         surveys.run_here(survey)
@@ -436,17 +439,25 @@ def test_everything_missing_is_named_before_anything_is_computed(tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("missing", [{"cube": "no.fits"}, {"mask": "no.fits[DQ]"}])
-def test_a_missing_file_is_its_galaxys_failure(
-    base: Path, tmp_path: Path, checkpoint: Path, missing: dict[str, str]
-) -> None:
+MISSING: dict[str, dict[str, Any]] = {
+    "no such cube": {"cube": "no.fits"},
+    "no such mask: {}/no.fits[DQ] (masks.files)": {"masks": {"files": ["no.fits[DQ]"]}},
+    "no such mask: {}/no.csv (masks.stars.catalogue)": {"masks": {"stars": {"catalogue": "no.csv"}}},
+    "no such mask: {}/no.reg (masks.regions)": {"masks": {"regions": ["no.reg"]}},
+    "no such mask: {}/no.zarr (masks.trust.store)": {"masks": {"trust": {"store": "no.zarr"}}},
+    "no such mask: {}/specMask (masks.spec_masks)": {"masks": {"spec_masks": ["specMask"]}},
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_a_missing_file_is_its_galaxys_failure(base: Path, tmp_path: Path, checkpoint: Path, missing: str) -> None:
     """The others are computed, and another run finds the file when it is there."""
     cube = {"cube": str(base / "cube.fits"), "products": EVERYTHING}
-    galaxies = [{"name": "N0"} | cube | missing, {"name": "N1"} | cube]
+    galaxies = [{"name": "N0"} | cube | MISSING[missing], {"name": "N1"} | cube]
     survey = surveys.write_survey(tmp_path, galaxies, checkpoint, chunks={"rows": 2})
     lost, done = surveys.run_here(survey)
     assert (lost.outcome, done.outcome) == ("failed", "done")
-    assert f"no such {next(iter(missing))}" in lost.error
+    assert missing.format(tmp_path) in lost.error
     assert "N0,-1,-1,-1,1,N0: no such" in (tmp_path / "out" / "failures.csv").read_text()
     assert surveys.tree(tmp_path / "out") == surveys.tree(base / "out")
 
@@ -455,6 +466,6 @@ def test_a_mask_may_have_brackets_in_its_name(base: Path, tmp_path: Path, checkp
     mask = tmp_path / "field[1]" / "mask.fits"
     mask.parent.mkdir()
     fits.PrimaryHDU(np.ones(SHAPE, dtype=np.uint8)).writeto(mask)
-    galaxy = {"name": "N1", "cube": str(base / "cube.fits"), "mask": str(mask)}
+    galaxy = {"name": "N1", "cube": str(base / "cube.fits"), "masks": {"files": [str(mask)]}}
     (result,) = surveys.run_here(surveys.write_survey(tmp_path, [galaxy], checkpoint))
     assert (result.outcome, result.fitted) == ("done", 0)

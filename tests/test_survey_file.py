@@ -48,7 +48,14 @@ def a_survey(**changes: Any) -> dict[str, Any]:
 PARTS: dict[str, st.SearchStrategy[Any]] = {
     "redshift": st.floats(0, 0.4),
     "cube": st.sampled_from(["one.fits", "two.fits"]),
-    "mask": st.sampled_from(["mask.fits", "mask.fits[2]"]),
+    "masks": st.fixed_dictionaries(
+        {},
+        optional={
+            "files": st.sampled_from([["mask.fits"], ["mask.fits[2]", "other.fits"]]),
+            "stars": st.sampled_from([{"catalogue": "a.csv"}, {"catalogue": "b.csv", "radius_arcsec": 2.0}]),
+            "observed": st.sampled_from([[], [[5570.0, 5585.0]]]),
+        },
+    ),
     "snr_min": st.floats(0, 50),
     "max_filled": st.floats(0, 0.5),
     "flux_calibration_error": st.floats(0, 0.03),
@@ -134,20 +141,35 @@ def test_own_cube_replaces_a_default_mock_and_the_reverse(tmp_path: Path) -> Non
 # ---- paths
 
 
+MASKS = {
+    "files": ["masks/{name}.fits[BAD]", "/far/other.fits"],
+    "stars": {"catalogue": "gaia_{name}.csv"},
+    "regions": ["{name}.reg"],
+    "trust": {"store": "../first/{name}.zarr"},
+    "spec_masks": ["specMask_{name}"],
+}
+
+
 def test_relative_paths_start_at_the_yaml_and_name_is_filled_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    raw = a_survey(cube="../cubes/{name}_{name}.fits", mask="masks/{name}.fits[BAD]")
+    raw = a_survey(cube="../cubes/{name}_{name}.fits", masks=MASKS)
     write(tmp_path / "here", raw | {"model": {"checkpoint": "w.safetensors"}})
     survey = read_survey("../here/survey.yaml")
     (galaxy,) = survey.galaxies
     here = tmp_path / "here"
     assert survey.output == here / "maps"
     assert Path(str(galaxy.cube)).resolve() == tmp_path / "cubes" / "NGC1_NGC1.fits"
-    assert galaxy.mask == str(here / "masks" / "NGC1.fits[BAD]")
+    assert galaxy.masks.files == (str(here / "masks" / "NGC1.fits[BAD]"), "/far/other.fits")
+    assert galaxy.masks.stars is not None
+    assert galaxy.masks.stars.catalogue == str(here / "gaia_NGC1.csv")
+    assert galaxy.masks.regions == (str(here / "NGC1.reg"),)
+    assert galaxy.masks.trust is not None
+    assert galaxy.masks.trust.store == str(tmp_path / "first" / "NGC1.zarr")
+    assert galaxy.masks.spec_masks == (str(here / "specMask_NGC1"),)
     assert survey.model.checkpoint == here / "w.safetensors"
 
 

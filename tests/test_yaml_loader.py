@@ -118,7 +118,7 @@ def survey_refusal(folder: Path, text: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["redshift", "snr_min", "max_filled", "mask"])
+@pytest.mark.parametrize("key", ["redshift", "snr_min", "max_filled", "masks"])
 @pytest.mark.parametrize("value", ["yes", "off"])
 def test_a_truth_value_is_no_number(tmp_path: Path, key: str, value: str) -> None:
     galaxy = GALAXY.replace("redshift: 0.01", f"{key}: {value}") + "}"
@@ -145,7 +145,7 @@ def test_defaults_of_thousands_of_values_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["output", "cube", "mask", "checkpoint"])
 def test_paths_that_cannot_be_are_refused(tmp_path: Path, key: str, path: str, named: str) -> None:
     values = {"output": "out", "cube": "a.fits", "mask": "m.fits", "checkpoint": "c"} | {key: path}
-    galaxy = GALAXY.replace("a.fits", values["cube"]) + f", mask: {values['mask']}}}"
+    galaxy = GALAXY.replace("a.fits", values["cube"]) + f", masks: {{files: [{values['mask']}]}}}}"
     text = f"output: {values['output']}\ngalaxies: [{galaxy}]\nmodel: {{checkpoint: {values['checkpoint']}}}"
     assert named in survey_refusal(tmp_path, text)
 

@@ -26,7 +26,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from galprote.pipeline.quality import NOT_FITTED, Status
+from galprote.pipeline.quality import Kinds, Status
+from galprote.workflows.figure_labels import flux_label, plain
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,13 @@ PANELS: Final = (
     Panel("av_error", "Error of attenuation", r"$1\sigma$  (mag)", "YlGnBu", (0.1, 1.0)),
     Panel("flux", "Flux", "", "gray_r", (0.08, 1.0), (1.0, 10.0), log=True),
     Panel("snr", "Signal to noise", "S/N per 2.48 Å", "cividis", empty=(1.0, 10.0), log=True),
-    Panel("residual_rms", "Residuals", "rms / flux  (%)", "bone_r", (0.1, 0.95), (0.0, 10.0), 100.0),
+    Panel("residual_rms", "Residuals", "rms / flux  (%)", "Purples", (0.15, 1.0), (0.0, 10.0), 100.0),
 )
 
-#: Bits that make a value doubtful.
-DOUBTFUL: Final = Status.POOR_FIT | Status.AGE_BOUNDARY | Status.AV_BOUNDARY | Status.UNLIKE_TRAINING
-UNFITTED_COLOUR, EXCLUDED_COLOUR, DOUBTFUL_COLOUR, INK = "#dcdcdc", "#9c9c9c", "#d55e00", "#222222"
+#: Maps that show every value there is: what the others were found from.
+COMPLETE: Final = ("flux", "snr")
+UNFITTED_COLOUR, MASKED_COLOUR, UNTRUSTED_COLOUR, DOUBTFUL_COLOUR = "#dcdcdc", "#a6a6a6", "#6b6b6b", "#d55e00"
+INK = "#222222"
 TEXT: Final[dict[str, Any]] = {"fontsize": 12, "color": INK}
 
 #: Inches: the largest figure; margins of the figure (left, bottom, top); what goes with a panel (right, bottom, top).
@@ -175,17 +177,22 @@ def log_limits(values: NDArray[np.floating[Any]], empty: tuple[float, float]) ->
 
 def draw_panel(axes: Axes, bar: Axes, panel: Panel, label: str, maps: dict[str, NDArray[Any]], canvas: Canvas) -> None:
     """Draw one map and its colour bar."""
-    values = maps[panel.name] * np.float32(panel.factor)
+    kinds = Kinds.of(maps["status"])
+    left_out = np.float32(np.nan) if panel.name not in COMPLETE else maps[panel.name]
+    values = np.where(kinds.untrusted, left_out, maps[panel.name]) * np.float32(panel.factor)
     limits = log_limits(values, panel.empty) if panel.log else nice_limits(values, panel.empty)
     colours = ListedColormap(colormaps[panel.colours](np.linspace(*panel.span, 256)))
     norm = LogNorm(*limits, clip=True) if panel.log else Normalize(*limits)
     shown = np.ma.masked_where(~np.isfinite(values) | (panel.log & (values <= 0)), values)
     image = axes.imshow(shown, cmap=colours, norm=norm, origin="lower", interpolation="nearest", zorder=1)
-    unfitted, excluded, doubtful = classes(maps["status"])
-    paint(axes, unfitted, UNFITTED_COLOUR, zorder=0.5)
-    paint(axes, excluded, EXCLUDED_COLOUR, zorder=0.5 if panel.name == "flux" else 2)  # the flux shows what is masked
+    for where, colour in ((kinds.unfitted, UNFITTED_COLOUR), (kinds.masked, MASKED_COLOUR)):
+        paint(axes, where, colour, zorder=0.5)
+    if panel.name not in COMPLETE:
+        paint(axes, kinds.untrusted, UNTRUSTED_COLOUR, zorder=2)
+    elif kinds.masked.any() and min(kinds.masked.shape) > 1:  # a grey map has the mask's colour, too
+        axes.contour(kinds.masked, levels=[0.5], colors=INK, linewidths=0.7)
     if panel.name == "residual_rms":
-        paint(axes, doubtful, DOUBTFUL_COLOUR, zorder=2)
+        paint(axes, kinds.doubtful, DOUBTFUL_COLOUR, zorder=2)
     axes.set(xlim=canvas.extent[:2], ylim=canvas.extent[2:], xticks=[], yticks=[])
     axes.spines[:].set(color="#bbbbbb", linewidth=0.8)
     axes.set_title(panel.title, loc="left", fontsize=15, fontweight="bold", color=INK, pad=6)
@@ -203,38 +210,10 @@ def draw_panel(axes: Axes, bar: Axes, panel: Panel, label: str, maps: dict[str, 
     bar.set_ylabel(label, fontsize=12, color=INK)
 
 
-def classes(status: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Spaxels with data that were not fitted, that were masked, and whose values are doubtful."""
-    data, excluded = (status & Status.NO_DATA) == 0, (status & Status.EXCLUDED) > 0
-    return data & ~excluded & ((status & NOT_FITTED) > 0), data & excluded, (status & DOUBTFUL) > 0
-
-
-def plain(value: float, _: int = 0) -> str:
-    """Write a positive number: as a power of ten only where that is shorter."""
-    if 1e-3 <= value < 1e5:
-        return f"{value:g}"
-    digits, power = f"{value:.0e}".split("e")
-    return rf"${digits} \times 10^{{{int(power)}}}$" if digits != "1" else rf"$10^{{{int(power)}}}$"
-
-
 def paint(axes: Axes, where: NDArray[np.bool_], colour: str, zorder: float) -> None:
     """Give some spaxels one colour."""
     shown = np.ma.masked_where(~where, where)
     axes.imshow(shown, cmap=ListedColormap([colour]), origin="lower", interpolation="nearest", zorder=zorder)
-
-
-def flux_label(unit: str) -> str:
-    """Write a flux unit as matplotlib sets it; as it is if astropy does not know it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # for example, about a second slash
-            parsed = u.Unit(unit)
-    except ValueError:
-        return unit.replace("$", r"\$")
-    pairs = zip(parsed.bases, parsed.powers, strict=True)
-    factors = sorted((power < 0, str(base) != "s", power, str(base)) for base, power in pairs)
-    words = [base if power == 1 else f"{base}$^{{{power}}}$" for *_, power, base in factors]
-    return " ".join([plain(parsed.scale)] * (parsed.scale != 1) + words).replace("Angstrom", "Å")  # erg s-1 cm-2 Å-1
 
 
 def draw_sky(axes: Axes, wcs_header: str, seen: NDArray[np.bool_], canvas: Canvas) -> None:
@@ -281,19 +260,27 @@ def draw_words(figure: Figure, maps: dict[str, NDArray[Any]], about: dict[str, A
     """Write the title, what the greys mean, and what made the maps."""
     (width, height), record = figure.get_size_inches(), json.loads(about["provenance"])
     fitted = int(np.isfinite(maps["age_lw"]).sum())
-    text = f"$z$ = {about['redshift']:.5f}     {fitted:,} spaxels fitted"
+    kinds = Kinds.of(maps["status"])
+    untrusted = int(kinds.untrusted.sum())
+    untrusted = int(kinds.untrusted.sum())
+    words = f"{fitted:,} spaxels fitted" + (f", {untrusted:,} not trusted" if untrusted else "")
+    text = f"$z$ = {about['redshift']:.5f}     {words}"
     details = figure.text(0, 1 - 0.4 / height, text, fontsize=15, color="#555555", va="center")
     name = figure.text(MARGINS[0] / width, 1 - 0.38 / height, about["galaxy"], color=INK, va="center", weight="bold")
-    name.set_fontsize(22)
+    size = 22.0
+    name.set_fontsize(size)
     space = figure.bbox.width - 0.8 * figure.dpi - details.get_window_extent().width
-    name.set_fontsize(22 * min(1, space / name.get_window_extent().width))  # names may have a hundred letters
+    for _ in range(2):  # names may have a hundred letters, whose widths are rounded to pixels
+        size *= min(1, space / name.get_window_extent().width)
+        name.set_fontsize(size)
     details.set_x((name.get_window_extent().x1 / figure.dpi + 0.3) / width)
-    labels = ("not fitted", "masked", "doubtful fit")
-    kinds = zip(labels, (UNFITTED_COLOUR, EXCLUDED_COLOUR, DOUBTFUL_COLOUR), classes(maps["status"]), strict=True)
-    handles = [Patch(color=colour, label=label) for label, colour, where in kinds if where.any()]
+    labels = ("not fitted", "masked", "not trusted, left out", "doubtful fit")
+    colours = (UNFITTED_COLOUR, MASKED_COLOUR, UNTRUSTED_COLOUR, DOUBTFUL_COLOUR)
+    kinds_there = (item for item in zip(labels, colours, kinds, strict=True) if item[2].any())
+    handles = [Patch(color=colour, label=label) for label, colour, _ in kinds_there]
     if handles:
         corner = (MARGINS[0] / width, 0.1 / height)
-        figure.legend(handles=handles, loc="lower left", bbox_to_anchor=corner, ncols=3, frameon=False, fontsize=11,
+        figure.legend(handles=handles, loc="lower left", bbox_to_anchor=corner, ncols=4, frameon=False, fontsize=11,
                       labelcolor=INK, borderpad=0, borderaxespad=0, handlelength=1.2, handleheight=1)  # fmt: skip
     made = f"galprote {record['versions']['galprote']} · weights {record['checkpoint_sha256'][:8]}"
     figure.text(1 - 0.15 / width, 0.2 / height, made, fontsize=10, color="#888888", ha="right", va="center")

@@ -187,6 +187,8 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
         model.ages_gyr,
         1 / templates.median_flux.double().numpy(),
         photometry(galaxy, cube).note,
+        wavelength_masks(galaxy.masks),
+        model.visible,
     )
     velocity = velocities(galaxy, (cube.sizes["y"], cube.sizes["x"]))
     settings = block_settings(galaxy, cube, model, templates)

@@ -13,6 +13,7 @@ from galprote.model.errors import GalproteError
 from galprote.model.statistics import SuiteResult
 from galprote.pipeline.config import SurveyConfig
 from galprote.pipeline.mock import truth_path
+from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE
 from galprote.pipeline.truth import compare_with_truth
 from galprote.workflows.capacity import capacity
 from galprote.workflows.failures import ChunkFailure
@@ -50,17 +51,19 @@ def _failure_words(failure: ChunkFailure) -> str:
 
 
 def truth_tables(survey: SurveyConfig, results: list[GalaxyResult]) -> list[Table]:
-    """Maps against truth, for the synthetic galaxies of a survey."""
+    """Maps against truth, for the synthetic galaxies of a survey; what is not trusted is left out."""
     tables = []
     usable = {result.name for result in results if result.outcome not in ("failed", "stopped")}
     for galaxy in survey.galaxies:
         if galaxy.mock is None or galaxy.name not in usable:
             continue
-        table = Table(title=f"{galaxy.name}: maps against truth (map minus truth)")
+        with xr.open_zarr(survey.output / f"{galaxy.name}.zarr") as store:
+            maps, untrusted = reliable_maps(store)
+            rows = compare_with_truth(maps, truth_path(mock_cube_path(survey, galaxy)))
+        left_out = f"; {untrusted:,} spaxels not trusted, left out" if untrusted else ""
+        table = Table(title=f"{galaxy.name}: maps against truth (map minus truth{left_out})")
         for name in TRUTH_COLUMNS:
             table.add_column(name, justify="left" if name == "quantity" else "right", no_wrap=True)
-        with xr.open_zarr(survey.output / f"{galaxy.name}.zarr") as maps:
-            rows = compare_with_truth(maps, truth_path(mock_cube_path(survey, galaxy)))
         for row in rows:
             low, high = row.snr_range
             snr = f"{low:.0f}-{high:.0f}" if np.isfinite(high) else f"> {low:.0f}" if low else "all"
@@ -69,6 +72,15 @@ def truth_tables(survey: SurveyConfig, results: list[GalaxyResult]) -> list[Tabl
             table.add_row(row.quantity, snr, str(row.n), *numbers, *shares)
         tables.append(table)
     return tables
+
+
+def reliable_maps(store: xr.Dataset) -> tuple[xr.Dataset, int]:
+    """Maps (y, x) without what figures and reports leave out, and how many of the fitted spaxels that takes away."""
+    status = store["status"].load()
+    reliable = (status & int(UNRELIABLE)) == 0
+    fitted = (status & int(NOT_FITTED)) == 0
+    maps = store[[name for name, values in store.data_vars.items() if values.dims == ("y", "x") and name != "status"]]
+    return maps.where(reliable), int((fitted & ~reliable).sum())
 
 
 def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table | str]:

@@ -71,7 +71,7 @@ def try_surveys(folder: Path, checkpoint: Path, seeds: range) -> Tally:
     """Damaged YAML through `plan`, and through `run` where that could compute nothing."""
     sound_cube(folder)
     galaxies: list[dict[str, Any]] = [
-        {"name": "N1", "cube": "sound.fits", "mask": None, "snr_min": 5.0, "line_filter": {"window": 31}},
+        {"name": "N1", "cube": "sound.fits", "masks": {"files": []}, "snr_min": 5.0, "line_filter": {"window": 31}},
         {"name": "N2", "mock": {"shape": [8, 8], "seed": 1}, "products": {"grid": True, "fits": False}},
     ]
     survey = surveys.write_survey(folder, galaxies, checkpoint, chunks={"memory": "2GiB", "rows": None})
