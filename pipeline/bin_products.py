@@ -52,6 +52,7 @@ def assemble_bins(
     measures = read_all_measures(files, cube_plan)
     of_bins = {product.name for product in BIN_MAPS}
     values = store.gather(plan, [name for name in layout.maps if name not in of_bins], missing)
+    values["status"][_not_summed(files, bins, cube_plan)] = Status.FAILED | Status.NOT_COMPUTED
     group = zarr.open_group(store.store, mode="r+")
     group.attrs.update(
         {
@@ -110,6 +111,14 @@ def painted(values: dict[str, NDArray[Any]], bins: Bins, measures: SpaxelMeasure
         "spaxel_snr": measures.snr.astype(np.float32),
     }
     return {product.name: found[product.name] for product in EVERY_MAP if product.name in found}
+
+
+def _not_summed(files: BinFiles, bins: Bins, cube_plan: ChunkPlan) -> NDArray[np.int32]:
+    """Bins with spaxels in chunks that could not be summed."""
+    done = files.summed(cube_plan)
+    lost = [bins.index[rows].ravel() for index, rows in enumerate(cube_plan.chunks) if index not in done]
+    touched = np.unique(np.concatenate(lost)) if lost else np.empty(0, dtype=np.int32)
+    return touched[touched >= 0]
 
 
 def _row_ranges(rows: NDArray[np.bool_]) -> list[list[int]]:

@@ -111,8 +111,8 @@ def mean_spectra(
     first, stop : int
         Which bins they are.
     sums : iterable of BinSums
-        Of all blocks in which they have spaxels, in the order of the rows; one that is left out, because it could not
-        be computed, counts as missing voxels.
+        Of all blocks in which they have spaxels, in the order of the rows. Where one is left out, because it could not
+        be computed, its bins have no spectra.
     bins : Bins
         These alone.
     channels : int
@@ -124,15 +124,18 @@ def mean_spectra(
     """
     shape = (stop - first, channels)
     flux, variance, present = (np.zeros(shape) for _ in range(3))
+    summed = np.zeros(stop - first)
     for part in sums:
         inside = slice(*np.searchsorted(part.bins, [first, stop]))
         rows = part.bins[inside] - first
+        summed[rows] += part.light[inside]
         flux[rows] += part.flux[inside]
         variance[rows] += part.variance[inside]
         present[rows] += part.light[inside][:, None] if part.present is None else part.present[inside]
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = bins.light[:, None] / present
     gain[~(present >= ENOUGH_LIGHT * bins.light[:, None])] = np.nan
+    gain[summed < (1 - 1e-6) * bins.light] = np.nan
     gain[np.abs(gain - 1) < 1e-6] = 1.0  # single precision's rounding is no missing light
     count = bins.spaxels[:, None]
     mean = flux * gain / count

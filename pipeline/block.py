@@ -82,6 +82,8 @@ class PreparedBlock:
         Of the spectra to fit: the galaxy's, and their own velocities.
     native, native_variance : (m, k) float32 or None
         Native flux of the spectra to fit, and its variance, kept only for the continuum-subtracted cube.
+    motion : dict of (k,) float32
+        What is known of their stars' motion, by the maps' names, km/s.
     """
 
     shape: tuple[int, ...]
@@ -89,6 +91,7 @@ class PreparedBlock:
     redshift: NDArray[np.float64]
     native: NDArray[np.float32] | None
     native_variance: NDArray[np.float32] | None
+    motion: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,15 +157,17 @@ def prepare_block(
     m, *shape = flux.shape
     spectra, noise = flux.reshape(m, -1), variance.reshape(m, -1)
     flat = None if excluded is None else excluded.ravel()
+    motion: dict[str, NDArray[np.float32]] = {}
     if velocity is None:
         batch = preprocess(spectra, noise, settings.preprocess, flat)
         redshift = np.full(int(batch.fitted.sum()), settings.preprocess.redshift)
     else:
         batch, redshift = preprocess_moving(spectra, noise, settings.preprocess, velocity.ravel(), flat)
-    if not settings.continuum_subtracted:
-        return PreparedBlock(tuple(shape), batch, redshift, None, None)
-    native, native_variance = (np.compress(batch.fitted, values, axis=1) for values in (spectra, noise))
-    return PreparedBlock(tuple(shape), batch, redshift, native, native_variance)
+        motion["v_stars"] = velocity.ravel()[batch.fitted]
+    native = native_variance = None
+    if settings.continuum_subtracted:
+        native, native_variance = (np.compress(batch.fitted, values, axis=1) for values in (spectra, noise))
+    return PreparedBlock(tuple(shape), batch, redshift, native, native_variance, motion)
 
 
 def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: Predictor) -> FittedBlock:
@@ -232,7 +237,8 @@ def finish_block(fitted: FittedBlock, settings: BlockSettings) -> BlockProducts:
         image[..., batch.fitted] = np.where(finite, values, np.float32(np.nan))
         return image.reshape(*values.shape[:-1], *shape)
 
-    maps: dict[str, NDArray[np.generic]] = {name: paint(values) for name, values in fitted.values.items()}
+    found = fitted.values | prepared.motion
+    maps: dict[str, NDArray[np.generic]] = {name: paint(values) for name, values in found.items()}
     maps["residual_rms"] = paint(rms)
     whole: dict[str, NDArray[np.generic]] = {
         "flux": batch.flux,

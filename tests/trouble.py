@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -37,9 +38,12 @@ def step_here() -> Step:
 
 
 @contextmanager
-def before(step: str, do: Callable[[Step], None]) -> Iterator[list[Step]]:
-    """Call something before `prepare_block`, `predict_block` or `finish_block` of every chunk; gives the calls."""
-    original, calls = getattr(graph, step), []
+def before(step: str, do: Callable[[Step], None], module: ModuleType = graph) -> Iterator[list[Step]]:
+    """Call something before `prepare_block`, `predict_block` or `finish_block` of every chunk; gives the calls.
+
+    Other modules have other steps, such as `bin_graph` has `measure_spaxels`.
+    """
+    original, calls = getattr(module, step), []
 
     def troubled(*args: Any) -> Any:
         here = step_here()
@@ -47,7 +51,7 @@ def before(step: str, do: Callable[[Step], None]) -> Iterator[list[Step]]:
         do(here)
         return original(*args)
 
-    with mock.patch.object(graph, step, troubled):
+    with mock.patch.object(module, step, troubled):
         yield calls
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from galprote.pipeline.bin_files import BinFiles
 from galprote.pipeline.bin_graph import BinReader, MeasureGraph, SumGraph
 from galprote.pipeline.bin_making import CubeAgain, bin_spaxels, bins_of
+from galprote.pipeline.binning import Bins
 from galprote.pipeline.graph import ChunkGraph, CubeReader, ModelReference
 from galprote.pipeline.plan import FEWEST_SPAXELS, ChunkPlan
 from galprote.pipeline.spaxel_measures import channels_in
@@ -101,6 +102,7 @@ def _of_bins(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu
     if len(done) < len(plan.chunks):
         yield Phase("sum", plan, SumGraph(reader, plan, store.name, files, bins), done, _nothing, rows)
     own = bin_plan(plan, len(bins))
+    _forget_fits(job, own, bins, [rows for index, rows in enumerate(plan.chunks) if index not in done])
     finished = store.finished_chunks(own)
     if not finished or not store.store.is_dir():
         store.create(opened.layout.cubes, own, opened.layout.attributes)
@@ -110,6 +112,14 @@ def _of_bins(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu
     graph = ChunkGraph(spectra, own, None, opened.settings, model, store, gpu=gpu, velocity=velocity)
     last = partial(publish_bins, store, own, plan, files, opened.layout, job.galaxy.products, job.cube_path)
     yield Phase("fit", own, graph, finished, last, partial(_bin_rows, own, bins.rows))
+
+
+def _forget_fits(job: GalaxyJob, plan: ChunkPlan, bins: Bins, summed: list[slice]) -> None:
+    """Remove what was fitted without rows that are summed only now."""
+    for index, mine in enumerate(plan.chunks):
+        first, last = bins.rows[mine, 0], bins.rows[mine, 1]
+        if any(((first < rows.stop) & (last >= rows.start)).any() for rows in summed):
+            job.store.chunk_file(index).unlink(missing_ok=True)
 
 
 def bin_plan(plan: ChunkPlan, bins: int) -> ChunkPlan:

@@ -113,7 +113,8 @@ class PlainProgress:
         done += spaxels
         left = self.rates[name].seconds_left(spaxels, total - done)
         self.message(
-            f"{name}: {done}/{total} {self.what[name]} ({done / total:.0%}), {rate:,.0f} spectra/s, {duration(left)} left"
+            f"{name}: {done}/{total} {self.what[name]} ({done / total:.0%}), {rate:,.0f} spectra/s, "
+            f"{duration(left)} left"
         )
 
     def finish(self, name: str, outcome: str) -> None:
