@@ -184,7 +184,7 @@ def main() -> None:
     try:
         survey, about = (many if arguments.what == "many" else huge)(folder, arguments.number)
         plans = [item.plan for item in plan_survey(read_survey(survey)) if item.plan is not None]
-        each = WORKER_BYTES + CHUNKS_PER_WORKER * max(plan.chunk_bytes for plan in plans)
+        each = WORKER_BYTES + max(plan.work_bytes(CHUNKS_PER_WORKER) for plan in plans)
         bounds = {"driver": DRIVER_BYTES, "worker": each, "all": max(plan.peak_bytes for plan in plans)}
         planned = {f"planned_{name}_mib": round(value / 2**20) for name, value in bounds.items()}
         found = about | planned | {"workers": plans[0].workers, "rows": plans[0].rows} | watch(survey)

@@ -15,6 +15,9 @@ DRIVER_BYTES: Final = 640 * 1024**2
 WORKER_BYTES: Final = 650 * 1024**2
 GPU_WORKER_BYTES: Final = 3 * 1024**3
 
+#: Memory that making adaptive bins takes for each spaxel of the image, beyond an idle worker's allowance.
+BIN_MAKING_BYTES: Final = 800
+
 #: Most rows in a chunk: beyond it reading gets no faster, and the work is shared less evenly.
 MOST_ROWS: Final = 16
 
@@ -46,6 +49,8 @@ class ChunkPlan:
         Memory of all processes together, at most.
     bins : bool
         Whether what is cut is a list of bins: `ny` of them, and `nx` is 1.
+    step_bytes : int
+        Memory that a step in between takes in a worker, at most.
     """
 
     channels: int
@@ -56,6 +61,11 @@ class ChunkPlan:
     chunk_bytes: int
     peak_bytes: int
     bins: bool = False
+    step_bytes: int = 0
+
+    def work_bytes(self, under_way: int) -> int:
+        """Memory that a worker takes for its work, beyond an idle one's."""
+        return max(under_way * self.chunk_bytes, self.step_bytes)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -111,6 +121,7 @@ def plan_chunks(
     grid: int = 636,
     worker_bytes: int = WORKER_BYTES,
     under_way: int = CHUNKS_PER_WORKER,
+    step_bytes: int = 0,
     where: str = "cube",
     key: str = "chunks.memory",
 ) -> ChunkPlan:
@@ -131,6 +142,8 @@ def plan_chunks(
         Memory of an idle worker.
     under_way : int
         Chunks that each worker has under way.
+    step_bytes : int
+        Memory that a step in between takes in a worker.
     where, key : str
         For the error's text: the cube, and what sets the budget.
 
@@ -150,13 +163,13 @@ def plan_chunks(
     for count in range(min(workers, -(-ny // smallest)), 0, -1):
         left = (budget_bytes - DRIVER_BYTES) // count - worker_bytes
         affordable = left // (row_bytes * under_way)
-        if affordable >= smallest:
+        if affordable >= smallest and left >= step_bytes:
             # No more rows than give every worker a few chunks.
             chosen = rows or int(min(affordable, MOST_ROWS, even_rows(ny, nx, count)))
             chunk, used = chosen * row_bytes, min(count, -(-ny // chosen))
-            peak = DRIVER_BYTES + used * (worker_bytes + under_way * chunk)
-            return ChunkPlan(channels, ny, nx, chosen, used, chunk, peak)
-    needed = DRIVER_BYTES + worker_bytes + under_way * smallest * row_bytes
+            peak = DRIVER_BYTES + used * (worker_bytes + max(under_way * chunk, step_bytes))
+            return ChunkPlan(channels, ny, nx, chosen, used, chunk, peak, step_bytes=step_bytes)
+    needed = DRIVER_BYTES + worker_bytes + max(under_way * smallest * row_bytes, step_bytes)
     raise PlanError(
         f"{where}: one worker with chunks of {smallest} row(s) needs {needed / 2**30:.2f} GiB, {key} allows "
         f"{budget_bytes / 2**30:.2f} GiB; raise {key}" + (" or lower chunks.rows" if smallest > 1 else "")

@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 from galprote.model.checkpoint import checkpoint_config, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import covered
+from galprote.pipeline.binning_config import ADAPTIVE
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.images import split_extension
 from galprote.pipeline.layout import all_product_files, product_files
 from galprote.pipeline.mask_config import mask_inputs, missing_masks
-from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES, ChunkPlan, even_rows, plan_chunks
+from galprote.pipeline.plan import (
+    BIN_MAKING_BYTES,
+    CHUNKS_PER_GPU,
+    CHUNKS_PER_WORKER,
+    DRIVER_BYTES,
+    ChunkPlan,
+    even_rows,
+    plan_chunks,
+)
 from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.spatial_masks import check_mask_files
 from galprote.pipeline.spectral_masks import band_words, check_masked_share, wavelength_masks
@@ -158,6 +167,7 @@ def galaxy_plan(
         continuum=galaxy.products.continuum_subtracted,
         worker_bytes=available.idle_bytes,
         under_way=CHUNKS_PER_GPU if available.device == "cuda" else CHUNKS_PER_WORKER,
+        step_bytes=BIN_MAKING_BYTES * shape[1] * shape[2] if galaxy.binning.method in ADAPTIVE else 0,
         where=galaxy.name,
     )
     if available.budget_bytes is not None:

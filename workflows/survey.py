@@ -257,7 +257,7 @@ def _cluster(
     """Workers for all the galaxies: as many as the one that needs most memory allows."""
     available = capacity(survey)
     under_way = CHUNKS_PER_GPU if available.device == "cuda" else CHUNKS_PER_WORKER
-    worker_bytes = available.idle_bytes + under_way * max(job.plan.chunk_bytes for job in jobs)
+    worker_bytes = available.idle_bytes + max(job.plan.work_bytes(under_way) for job in jobs)
     workers = min(available.workers, sum(len(job.plan.chunks) for job in jobs))
     if available.budget_bytes is not None:
         workers = max(1, min(workers, (available.budget_bytes - DRIVER_BYTES) // worker_bytes))
