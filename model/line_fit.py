@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from galprote.model.line_search import LineSearch, prior_scatter
-from galprote.model.line_spectra import Lines, robust_scatter
+from galprote.model.line_spectra import Lines, robust_scatter, with_neighbours
 from galprote.model.line_templates import (
     COMPONENTS,
     DISPERSION_ORDERS,
@@ -227,8 +227,7 @@ class LineFit:
         """Measure the noise on the residuals, and give outliers no weight."""
         scatter_B1 = robust_scatter(look.residual, look.known).nan_to_num(1.0).clamp(min=1e-3)
         bad_BN = look.known & (look.residual.abs() > OUTLIER * scatter_B1)
-        near = pad(bad_BN, (1, 1))
-        bad_BN = near[:, 2:] | near[:, 1:-1] | near[:, :-2]
+        bad_BN = with_neighbours(bad_BN)
         good_BN = look.known & ~bad_BN
         square_B = torch.where(good_BN, look.residual, 0.0).square().sum(1).double() / good_BN.sum(1).clamp(min=1)
         noise_B = state.noise * square_B.sqrt().clamp(min=1e-3)

@@ -215,6 +215,7 @@ class KinematicFitter:
         """Numbers (fields, B) in the order of `Kinematics`, and outcomes (B,)."""
         lines, enough_B = over_continuum(flux_BL, variance_BL, self._clear, self._templates.polynomials)
         found = self._search(lines)
+        lines = lines._replace(weight=lines.weight * ~found.gross)
         state, look = self._fit(lines, found.shift, found.square)
         scatter_B = (look.residual.double().square().sum(1) / look.known.sum(1).clamp(min=1)).sqrt()
         error_B2 = torch.hypot(_errors(look, scatter_B), _floor(state))

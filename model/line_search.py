@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from galprote.model.line_spectra import NOISY, PEAK, Lines, robust_scatter
+from galprote.model.line_spectra import NOISY, PEAK, Lines, robust_scatter, with_neighbours
 from galprote.model.line_templates import COMPONENTS, MARGIN, POLYNOMIALS, SAMPLES, LineTemplates
 
 #: Dispersions of the grid, km/s; its velocities are whole samples.
@@ -24,11 +24,13 @@ COMPONENT_SCATTER: Final = 1.5
 
 #: Nodes at least so many samples away from the best one are another velocity.
 AWAY: Final = 3
+#: A sample that is off the model by as much of the continuum, and by `PEAK` scatters, is damaged.
+GROSS: Final = 0.3
 _FILLINGS: Final = 2
 
 
 class Found(NamedTuple):
-    """Best nodes of B spectra, each (B,).
+    """Best nodes of B spectra, (B,) each unless said otherwise.
 
     Attributes
     ----------
@@ -38,11 +40,14 @@ class Found(NamedTuple):
         Squared dispersion, (km/s)^2.
     rival : (B,) float32
         By how much -2 ln likelihood is worse at the best node of another velocity.
+    gross : (B, L) bool
+        Samples that no stars explain, and their neighbours.
     """
 
     shift: Tensor
     square: Tensor
     rival: Tensor
+    gross: Tensor
 
 
 def prior_scatter(device: torch.device) -> Tensor:
@@ -123,13 +128,16 @@ class LineSearch:
             model_BL = torch.bmm(factors_BK[:, None], self._basis[best_B])[:, 0]
             model_BL = model_BL + (filled_BL @ self._continuum) @ self._continuum.T
             if turn == 0:
-                z_BL = (lines.depth - model_BL) * lines.weight.sqrt()
-                used_BL = used_BL & (z_BL.abs() < PEAK * robust_scatter(z_BL, used_BL))
+                off_BL = (lines.depth - model_BL).abs()
+                z_BL = off_BL * lines.weight.sqrt()
+                high_BL = used_BL & (z_BL > PEAK * robust_scatter(z_BL, used_BL))
+                gross_BL = with_neighbours(high_BL & (off_BL > GROSS))
+                used_BL = used_BL & ~high_BL & ~gross_BL
             filled_BL = torch.where(used_BL, lines.depth, model_BL)
-        return self._found(score_BV, best_B)
+        return self._found(score_BV, best_B, gross_BL)
 
-    def _found(self, score_BV: Tensor, best_B: Tensor) -> Found:
+    def _found(self, score_BV: Tensor, best_B: Tensor, gross_BL: Tensor) -> Found:
         shift_B = self._shift[best_B]
         away_BV = (self._shift - shift_B[:, None]).abs() >= AWAY
         rival_B = torch.where(away_BV, score_BV, torch.inf).amin(1) - score_BV.amin(1)
-        return Found(shift_B, self._square[best_B], rival_B)
+        return Found(shift_B, self._square[best_B], rival_B, gross_BL)

@@ -140,3 +140,9 @@ def robust_scatter(residual_BL: Tensor, used_BL: Tensor) -> Tensor:
     """Standard deviation around zero from the median absolute residual, (B, 1); NaN without samples."""
     absolute_BL = torch.where(used_BL, residual_BL.abs(), torch.nan)
     return MAD_SIGMA * absolute_BL.nanmedian(dim=1, keepdim=True).values
+
+
+def with_neighbours(marked_BL: Tensor) -> Tensor:
+    """Marks (B, L) bool, and one more on either side."""
+    padded = torch.nn.functional.pad(marked_BL, (1, 1))
+    return padded[:, 2:] | padded[:, 1:-1] | padded[:, :-2]
