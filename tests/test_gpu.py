@@ -8,6 +8,7 @@ import pytest
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.errors import ConfigError
+from galprote.model.line_of_sight import KinematicFitter, Outcome
 from galprote.model.predictor import Predictor
 from galprote.model.refinement import RefinementConfig
 from galprote.model.stream import StreamConfig
@@ -15,6 +16,7 @@ from galprote.model.synthesis import NoiseConfig, Synthesizer
 from galprote.model.training import Trainer
 from galprote.model.training_config import LibraryConfig, TrainingConfig
 from galprote.model.transformer import ModelConfig
+from tests.moving_spectra import noisy, observed, rebinned
 
 pytestmark = pytest.mark.gpu
 
@@ -31,6 +33,23 @@ def test_gpu_and_cpu_agree() -> None:
     assert np.abs(on_cpu.av - on_gpu.av).max() < 1e-3
     assert np.abs(on_cpu.velocity - on_gpu.velocity).max() < 0.1
     assert np.median(np.abs(on_cpu.grid - on_gpu.grid).sum((1, 2))) < 1e-4
+
+
+def test_kinematics_on_gpu_and_cpu_agree() -> None:
+    random = np.random.default_rng(1)
+    templates = (decoder().coefficients[:200:10] @ decoder().components).double().numpy()
+    fine = templates[random.choice(len(templates), 200)]
+    light = observed(fine, random.uniform(-400, 400, 200), np.resize([0.0, 80.0, 200.0], 200))
+    on_cpu, on_gpu = (KinematicFitter(decoder(), device) for device in ("cpu", "cuda"))
+    spectra = rebinned(on_cpu, *noisy(light, 30, 2))
+    first, second = on_cpu(*spectra), on_gpu(*spectra)
+    assert (first.outcome == second.outcome).mean() > 0.98
+    both = (first.outcome == Outcome.MEASURED) & (second.outcome == Outcome.MEASURED)
+    # A sample more or less may be an outlier where it is a matter of rounding.
+    for name in ("velocity", "dispersion"):
+        off = (getattr(first, name) - getattr(second, name))[both] / getattr(first, f"{name}_error")[both]
+        assert np.median(np.abs(off)) < 1e-3
+        assert np.abs(off).max() < 0.5
 
 
 def test_training_on_the_gpu_stops_and_goes_on(tmp_path: Path) -> None:

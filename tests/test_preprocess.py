@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
+from scipy.special import ndtr
 
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import FINE_EDGES
@@ -105,6 +106,22 @@ def test_a_constant_stays_constant_and_half_a_sample_may_stick_out() -> None:
     coverage = np.asarray(rebin_matrix(edges, np.arange(5000.0, 5090.0, 2.48)).sum(axis=1))
     assert coverage[0] == pytest.approx(0.5, abs=1e-5)
     np.testing.assert_allclose(coverage[1:], 1.0, atol=1e-6)
+
+
+def test_more_nodes_keep_lines_narrower() -> None:
+    native, output = np.arange(5000.0, 5200.0, 1.25), np.arange(5020.0, 5180.0, 1.1)
+
+    def line(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean flux in the samples of a line two channels wide, of area one."""
+        return np.diff(ndtr((edges - 5100.3) / 1.06)) / np.diff(edges)
+
+    missed = []
+    for nodes in (4, 6, 8):
+        matrix = rebin_matrix(native, output, nodes=nodes)
+        assert (matrix @ line(native)) @ np.diff(output) == pytest.approx(1.0, abs=1e-6)
+        np.testing.assert_allclose(matrix.sum(axis=1), 1.0, atol=1e-6)
+        missed.append(np.abs(matrix @ line(native) - line(output)).max() / line(output).max())
+    assert 0.07 > missed[0] > 1.4 * missed[1] > 1.6 * missed[2]
 
 
 def test_rebinning_gains_signal_to_noise_and_the_variance_follows() -> None:
