@@ -8,7 +8,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from regions import PixelRegion, Regions, SkyRegion
+from regions import PixCoord, PixelRegion, Regions, SkyRegion
 
 from galprote.model.errors import ConfigError
 
@@ -96,10 +96,17 @@ def _inside(path: str, region: Any, wcs: WCS | None, shape: tuple[int, int]) -> 
                 f"region file {path}: a {type(region).__name__} is not on the cube's sky: {error}"
             ) from error
     try:
-        image = region.to_mask(mode="center").to_image(shape)
-    except ValueError:  # beyond all pixels, where the projection ends
-        image = None
-    return np.zeros(shape, dtype=bool) if image is None else np.asarray(image, dtype=bool)
+        box = region.bounding_box
+    except (ValueError, OverflowError) as error:  # of what is not finite
+        raise ConfigError(f"region file {path}: a {type(region).__name__} is not finite: {_MEND}") from error
+    rows = slice(min(max(box.iymin, 0), shape[0]), min(max(box.iymax, 0), shape[0]))
+    columns = slice(min(max(box.ixmin, 0), shape[1]), min(max(box.ixmax, 0), shape[1]))
+    inside = np.zeros(shape, dtype=bool)
+    if rows.start < rows.stop and columns.start < columns.stop:
+        y, x = np.mgrid[rows, columns]
+        # Not `to_mask`, which takes memory for all of a region, be it degrees in size.
+        inside[rows, columns] = region.copy(meta={}).contains(PixCoord(x, y))
+    return inside
 
 
 def _has_area(region: PixelRegion | SkyRegion) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import Latitude, SkyCoord
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
@@ -32,6 +32,7 @@ DEC_NAMES: Final = (
 )
 RADIUS_NAMES: Final = ("radius", "radius_arcsec", "mask_radius", "r_arcsec")
 LARGEST_RADIUS_ARCSEC: Final = 600.0
+_INSTEAD: Final = "use masks.files, or regions in pixels"
 
 #: How astropy is told to read a file, by the end of its name; other files it must recognise itself.
 _FORMATS: Final = {
@@ -86,7 +87,7 @@ def read_stars(config: StarsConfig) -> Stars:
     _refuse(path, "right ascension", ~(np.abs(right_ascension) <= 360), right_ascension, "0 to 360 degrees")
     limits = f"0 to {LARGEST_RADIUS_ARCSEC:g} arcsec"
     _refuse(path, "radius", ~((radius > 0) & (radius <= LARGEST_RADIUS_ARCSEC)), radius, limits)
-    return Stars(path, SkyCoord(right_ascension, Latitude(declination, u.deg), unit="deg"), radius)
+    return Stars(path, SkyCoord(right_ascension, declination, unit="deg"), radius)
 
 
 def star_mask(stars: Stars, wcs_header: str, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], str]:
@@ -121,16 +122,11 @@ def star_mask(stars: Stars, wcs_header: str, shape: tuple[int, int]) -> tuple[ND
         mask = np.zeros(shape, dtype=bool)
         covering = 0
         for index in _near_field(stars, wcs, shape):
-            before = mask.sum()
-            overlap = _paint_star(mask, stars.sky[index], float(stars.radius_arcsec[index]), wcs)
-            covering += overlap or bool(mask.sum() > before)
-    of = f"{covering} of {len(stars.sky)} star(s) of {Path(stars.path).name}"
+            covering += _paint_star(mask, stars.sky[index], float(stars.radius_arcsec[index]), wcs)
+    of = f"{len(stars.sky)} star(s) of {Path(stars.path).name}"
     if not covering:
-        return mask, f"masks: none of the {len(stars.sky)} star(s) of {Path(stars.path).name} lies in the field"
-    return mask, f"masks: {of} lie in the field and cover {int(mask.sum()):,} spaxels"
-
-
-_INSTEAD: Final = "use masks.files, or regions in pixels"
+        return mask, f"masks: none of the {of} lies in the field"
+    return mask, f"masks: {covering} of {of} lie in the field and cover {int(mask.sum()):,} spaxels"
 
 
 def _near_field(stars: Stars, wcs: WCS, shape: tuple[int, int]) -> NDArray[np.int64]:

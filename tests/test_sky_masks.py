@@ -20,6 +20,7 @@ from galprote.pipeline.mask_config import EarlierRunConfig, MasksConfig, StarsCo
 from galprote.pipeline.quality import Status
 from galprote.pipeline.region_masks import read_regions, region_mask
 from galprote.pipeline.spatial_masks import spatial_mask
+from galprote.pipeline.spectral_masks import read_spec_mask
 from galprote.pipeline.star_masks import Stars, read_stars, star_mask
 from galprote.pipeline.store import write_array
 
@@ -234,6 +235,13 @@ def test_regions_add_up_and_exceptions_are_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(covered(write_regions(tmp_path / "a.reg", text), None), wanted)
 
 
+def test_a_region_of_many_degrees_takes_no_memory(tmp_path: Path) -> None:
+    """Someone forgot the arc seconds."""
+    whole = covered(write_regions(tmp_path / "a.reg", "icrs\ncircle(184.7,14.4,20)\n-box(184.7,14.4,40,1e-4,0)"), sky())
+    assert whole[0].all()
+    assert not whole[15].any()
+
+
 def test_a_region_elsewhere_covers_nothing_and_says_so(tmp_path: Path) -> None:
     path = write_regions(tmp_path / "a.reg", 'fk5\ncircle(10.0,80.0,5")')
     mask, note = region_mask(path, read_regions(path), header(sky()), SHAPE)
@@ -324,6 +332,51 @@ def test_a_run_of_another_field_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none.zarr").mkdir()
     with pytest.raises(ConfigError, match=r"no finished store of galprote .*: run that survey first"):
         flagged(str(tmp_path / "none.zarr"))
+
+
+# --- damage ---
+
+SOUND = {
+    "a.csv": b"source_id,ra,dec,radius\n1,184.7,14.4,2.0\n2,184.71,14.41,1.5\n",
+    "a.reg": b'# Region file format: DS9\nicrs\ncircle(184.7,14.4,2")\nimage\npolygon(1,1,5,1,3,4)\n',
+    "a.ecsv": b"# %ECSV 1.0\n# ---\n# datatype:\n# - {name: ra, unit: deg, datatype: float64}\n"
+    b"# - {name: dec, datatype: float64}\n# - {name: radius, datatype: float64}\nra dec radius\n1.0 2.0 3.0\n",
+    "specMask": b"# comment\n5577.0 30 sky\n4861.32 30 Hb\n",
+}
+
+
+def read_any(path: str) -> None:
+    """Read a file by its name, and make the mask."""
+    if path.endswith("specMask"):
+        read_spec_mask(path)
+    elif path.endswith(".reg"):
+        region_mask(path, read_regions(path), header(sky()), SHAPE)
+    else:
+        star_mask(read_stars(StarsConfig(catalogue=path, radius_arcsec=1.0)), header(sky()), SHAPE)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("name", SOUND)
+def test_damaged_files_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    """Bytes lost, added or changed: a mask, or one error that names the file."""
+    content = bytearray(SOUND[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content)))
+        lost = data.draw(st.integers(0, 6))
+        content[place : place + lost] = data.draw(
+            st.sampled_from([b"", b"\x00", b",", b"nan", b"-", b"1e999", b"\xff", b"(", b"\n"])
+        )
+    path = tmp_path_factory.mktemp("damaged") / name
+    path.write_bytes(content)
+    problem = ""
+    try:
+        read_any(str(path))
+    except ConfigError as error:
+        problem = str(error)
+    assert not problem or str(path) in problem
 
 
 # --- all together ---
