@@ -3,16 +3,15 @@
 import gzip
 import math
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from galprote.model.errors import CubeError
-from galprote.pipeline.readers.axis import select_channels
+from galprote.pipeline.readers.channels import select_channels
 from galprote.pipeline.readers.fitsfile import Hdu, walk_hdus
-from galprote.pipeline.readers.generic import find_generic
-from galprote.pipeline.readers.muse import find_muse
+from galprote.pipeline.readers.formats import find_cube_parts
 from galprote.pipeline.readers.opening import MODEL_WINDOW, open_cube
-from galprote.pipeline.readers.parts import image_of
 from galprote.pipeline.readers.unpack import is_gzip
 
 
@@ -55,10 +54,21 @@ def _packed_shape(path: Path, redshift: float, window: tuple[float, float]) -> t
                     break
     except (EOFError, zlib.error, OSError) as error:
         raise CubeError(f"{path}: damaged or truncated gzip file ({error}): copy or download it again") from error
-    try:
-        parts = find_muse(hdus) or find_generic(path, hdus)
-        channels = select_channels(parts.axis, window, redshift)
+    with suppress(CubeError):
+        return _shape_of(path, hdus, redshift, window)
+    try:  # what it is, or its wavelengths, may be further on
+        with gzip.open(path, "rb") as packed:
+            return _shape_of(path, list(walk_hdus(cast("BinaryIO", packed), path, math.inf)), redshift, window)
+    except (EOFError, zlib.error, OSError) as error:
+        raise CubeError(f"{path}: damaged or truncated gzip file ({error}): copy or download it again") from error
     except CubeError as error:
-        raise CubeError(f"{path}: {error}") from error
-    size = image_of(parts.flux).shape
-    return (channels.wavelength.size, size[parts.axes[1]], size[parts.axes[2]]), parts.axis.wavelength.size
+        raise CubeError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _shape_of(
+    path: Path, hdus: list[Hdu], redshift: float, window: tuple[float, float]
+) -> tuple[tuple[int, int, int], int]:
+    parts = find_cube_parts(path, hdus)
+    channels = select_channels(parts.axis, window, redshift, advice=parts.advice)
+    _, height, width = parts.shape
+    return (channels.wavelength.size, height, width), parts.axis.wavelength.size
