@@ -63,3 +63,7 @@ class TemplateResolution(BaseModel):
     def fwhm_at(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
         """FWHM in Angstrom at rest-frame wavelengths in Angstrom."""
         return np.maximum(self.line_spread.fwhm_at(wavelength), self.library_fwhm)
+
+
+#: A checkpoint's that does not say.
+MUSE_TEMPLATES: Final = TemplateResolution()

@@ -20,8 +20,9 @@ from galprote.pipeline.readers.parts import CubeParts
 from galprote.pipeline.readers.sky import celestial_header
 from galprote.pipeline.readers.units import FluxUnit
 from galprote.pipeline.readers.voxels import DatasetVoxels, FileVoxels, VoxelReport, VoxelSource, scan_voxels
-from galprote.pipeline.readers.zarrstore import CubeStore, is_store, open_store
+from galprote.pipeline.readers.zarrstore import CubeStore, open_store
 from galprote.pipeline.rebin import edges_of
+from galprote.pipeline.zarr_path import is_store
 
 #: Keywords worth showing, where a header has them.
 KEYWORDS: Final = ("OBJECT", "REDSHIFT", "INSTRUME", "DATE-OBS", "EXPTIME", "SPECSYS", "RADESYS", "EBVGAL")

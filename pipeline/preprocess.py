@@ -20,6 +20,7 @@ from galprote.model.grids import EDGES, KEPT
 from galprote.pipeline.line_filter import NO_ALLOWANCE, LineFilterConfig, clean_spectra
 from galprote.pipeline.quality import Status
 from galprote.pipeline.rebin import edges_of, rebin_matrix
+from galprote.pipeline.resolution import matched_matrix
 
 #: Shares above which `status` remarks on filled samples and on channels without a usable variance.
 MUCH_FILLED: Final = 0.10
@@ -54,6 +55,9 @@ class PreprocessSettings:
         What the line filter concedes to the stars' own peaks; from `template_allowance`.
     visible : tuple of 948 bool
         Samples that the network uses; the others are bridged like the emission bands.
+    broadening : tuple of float
+        Standard deviation by which each channel is broadened to the templates' resolution, Angstrom, observed frame
+        (`pipeline/resolution.py`); empty: not at all.
     """
 
     wavelength: tuple[float, ...]
@@ -66,6 +70,7 @@ class PreprocessSettings:
     max_filled: float
     allowance: tuple[float, ...] = NO_ALLOWANCE
     visible: tuple[bool, ...] = tuple(KEPT.tolist())
+    broadening: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -233,11 +238,14 @@ def rebin_to_rest(
 
 @lru_cache(maxsize=8)
 def _matrices(settings: PreprocessSettings) -> tuple[csr_array, csr_array, csr_array, NDArray[np.float32]]:
-    """Dereddening and rebinning in one matrix; the same with factors squared, for variances; rebinning alone, and the
-    share of each output sample that the channels cover.
+    """Dereddening, broadening and rebinning in one matrix; the same with factors squared, for variances; it without the
+    dereddening, and the share of each output sample that the channels cover.
     """
     wavelength = np.array(settings.wavelength)
-    rebin = rebin_matrix(edges_of(wavelength), EDGES * (1 + settings.redshift))
+    if settings.broadening:
+        rebin = matched_matrix(wavelength, settings.redshift, np.array(settings.broadening))
+    else:
+        rebin = rebin_matrix(edges_of(wavelength), EDGES * (1 + settings.redshift))
     deredden = 10 ** (0.4 * foreground_extinction(settings))
     matrix = csr_array(rebin * deredden.astype(np.float32)[None, :])
     return matrix, csr_array(matrix * matrix), rebin, np.asarray(rebin.sum(axis=1), dtype=np.float32)

@@ -37,9 +37,10 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
         "mask_sha256": _mask_hash(galaxy.mask),
         "input": {
             "file": cube_path.name,
-            "bytes": cube_path.stat().st_size,
+            # The size and time of a folder say nothing; the hash is that of all its files.
+            "bytes": None if cube_path.is_dir() else cube_path.stat().st_size,
             # When a synthetic cube was made says nothing: settings and checkpoint, from which it is made, are here.
-            "modified": None if galaxy.mock else int(cube_path.stat().st_mtime),
+            "modified": None if galaxy.mock or cube_path.is_dir() else int(cube_path.stat().st_mtime),
             "header_sha256": header_sha256,
         },
         "checkpoint_sha256": checkpoint_sha256,

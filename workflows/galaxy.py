@@ -10,7 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from galprote.model.decoder import Decoder
-from galprote.model.errors import ConfigError
+from galprote.model.errors import ConfigError, CubeError
+from galprote.model.line_spread import TemplateResolution
 from galprote.pipeline.block import BlockSettings
 from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.graph import ModelReference
@@ -25,6 +26,7 @@ from galprote.pipeline.readers import open_cube
 from galprote.pipeline.readers.noise import METHOD
 from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.readers.unpack import is_gzip
+from galprote.pipeline.resolution import ResolutionMatch, instrument_width, match_resolution
 from galprote.pipeline.store import GalaxyStore
 
 
@@ -58,6 +60,8 @@ class OpenedGalaxy:
     settings : BlockSettings
     layout : StoreLayout
     model : ModelReference
+    resolution_note : str
+        What the instrument's line spread function means for the galaxy, in words; empty if nothing.
     """
 
     cube: xr.Dataset
@@ -65,6 +69,7 @@ class OpenedGalaxy:
     settings: BlockSettings
     layout: StoreLayout
     model: ModelReference
+    resolution_note: str = ""
 
 
 def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference, templates: Decoder) -> BlockSettings:
@@ -80,6 +85,7 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference
         max_filled=galaxy.max_filled,
         allowance=template_allowance(templates, galaxy.line_filter),
         visible=model.visible,
+        broadening=resolution_match(galaxy, cube, model.resolution).broadening,
     )
     wanted = galaxy.products
     return BlockSettings(
@@ -91,6 +97,23 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference
         galaxy.template_error,
         photometry(galaxy, cube),
     )
+
+
+def resolution_match(galaxy: GalaxyConfig, cube: xr.Dataset, templates: TemplateResolution) -> ResolutionMatch:
+    """What the instrument's line spread function means for a cube.
+
+    Raises
+    ------
+    CubeError
+        If the instrument is too blunt for the weights.
+    """
+    wavelength = np.asarray(cube["wavelength"].values)
+    told, source = np.asarray(cube["lsf_fwhm"].values), str(cube.attrs["lsf_source"])
+    fwhm, source = instrument_width(wavelength, told, source, galaxy.instrument.law)
+    try:
+        return match_resolution(wavelength, fwhm, galaxy.redshift, templates, source)
+    except CubeError as error:
+        raise CubeError(f"{cube.attrs['source']}: {error}") from error
 
 
 def photometry(galaxy: GalaxyConfig, cube: xr.Dataset) -> Photometry:
@@ -142,7 +165,9 @@ def check_galaxy(
     if is_gzip(cube_path):
         headers = _recorded_headers(store)
     else:
-        headers = str(open_cube(cube_path, redshift=galaxy.redshift, rest_window=model.window).attrs["header_sha256"])
+        cube = open_cube(cube_path, redshift=galaxy.redshift, rest_window=model.window)
+        resolution_match(galaxy, cube, model.resolution)
+        headers = str(cube.attrs["header_sha256"])
     record = provenance(galaxy, cube_path, headers, model.sha256)
     finished, rows = _earlier_work(store, record, overwrite=overwrite)
     return None if finished else GalaxyJob(galaxy, cube_path, make_plan(galaxy, shape, rows), store)
@@ -171,13 +196,14 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
         1 / templates.median_flux.double().numpy(),
         photometry(galaxy, cube).note,
     )
-    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout, model)
+    note = resolution_match(galaxy, cube, model.resolution).note
+    return OpenedGalaxy(cube, excluded, block_settings(galaxy, cube, model, templates), layout, model, note)
 
 
-def assumptions(cube: xr.Dataset, settings: BlockSettings, model: ModelReference) -> list[str]:
+def assumptions(opened: OpenedGalaxy) -> list[str]:
     """What had to be assumed of a cube, and what the products will lack, in words."""
-    about = cube.attrs
-    notes = [about["variance_note"], about["axis_assumption"]]
+    about, settings, model = opened.cube.attrs, opened.settings, opened.model
+    notes = [about["variance_note"], about["axis_assumption"], *about["layout_notes"], opened.resolution_note]
     if about["variance_source"] == METHOD and not about["variance_note"]:
         notes.append("the file has no variances: they are estimated from the spectra")
     if about["bunit_assumed"]:

@@ -123,7 +123,7 @@ class Logbook:
     def began(self, work: GalaxyWork) -> None:
         """A galaxy was opened."""
         name, plan = work.name, work.job.plan
-        for note in assumptions(work.opened.cube, work.opened.settings, work.opened.model):
+        for note in assumptions(work.opened):
             self.say(f"{name}: {note}")
         done = sum(plan.chunks[index].stop - plan.chunks[index].start for index in work.finished_chunks) * plan.nx
         self.began_at[name] = time.perf_counter()

@@ -18,7 +18,8 @@ from galprote.pipeline.readers.parts import CubeParts
 from galprote.pipeline.readers.sky import celestial_header, target_name
 from galprote.pipeline.readers.slabs import Kind, lazy
 from galprote.pipeline.readers.units import FluxUnit
-from galprote.pipeline.readers.zarrstore import is_store, open_store
+from galprote.pipeline.readers.zarrstore import open_store
+from galprote.pipeline.zarr_path import is_store
 
 #: The model's rest-frame window, first and last bin edge, Angstrom.
 MODEL_WINDOW: Final = (float(EDGES[0]), float(EDGES[-1]))

@@ -36,16 +36,9 @@ from galprote.pipeline.readers.sky import checked_celestial
 from galprote.pipeline.readers.slabs import Kind
 from galprote.pipeline.readers.units import FluxUnit, flux_unit
 
-SUFFIX: Final = ".zarr"
 NOISE: Final[dict[str, Kind]] = {"variance": "value", "ivar": "inverse", "sigma": "sigma"}
 _DIMS: Final = ("wavelength", "y", "x")
 _HOW: Final[dict[Kind, str]] = {"value": "", "sigma": " (squared)", "inverse": " (inverted)", "flag": ""}
-
-
-def is_store(path: str | Path) -> bool:
-    """Tell a Zarr store from a FITS file: a folder whose name ends in ``.zarr``."""
-    place = Path(path).expanduser()
-    return place.suffix == SUFFIX and place.is_dir()
 
 
 @dataclass(frozen=True)
