@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from galprote.pipeline.config import GalaxyConfig
+from galprote.pipeline.zarr_path import input_state
 
 #: Raise it whenever the numbers in the products change for the same settings.
 NUMERIC_VERSION: Final = 4
@@ -31,16 +32,16 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
         With `fingerprint`, the hash of all but the versions of the libraries.
     """
     settings = galaxy.model_dump(mode="json", exclude={"cube", "mask"})
+    size, modified = input_state(cube_path)
     settings["mask"] = Path(galaxy.mask).name if galaxy.mask else None
     depends = {
         "settings": settings,
         "mask_sha256": _mask_hash(galaxy.mask),
         "input": {
             "file": cube_path.name,
-            # The size and time of a folder say nothing; the hash is that of all its files.
-            "bytes": None if cube_path.is_dir() else cube_path.stat().st_size,
+            "bytes": size,
             # When a synthetic cube was made says nothing: settings and checkpoint, from which it is made, are here.
-            "modified": None if galaxy.mock or cube_path.is_dir() else int(cube_path.stat().st_mtime),
+            "modified": None if galaxy.mock else modified,
             "header_sha256": header_sha256,
         },
         "checkpoint_sha256": checkpoint_sha256,

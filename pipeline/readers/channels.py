@@ -120,6 +120,7 @@ def _other_weights(first: float, last: float) -> str:
     if last - first < _LEAST_WINDOW:
         return ""
     return (
-        f"Or train weights that look at less (docs/training.md): model: {{window: [{np.ceil(first):.0f}, "
-        f"{np.floor(last):.0f}]}} in a copy of configs/train/instrument.yaml, and galprote-pipeline train."
+        f"Or train weights that look at what is there at this redshift (docs/training.md): model: {{window: "
+        f"[{np.ceil(first):.0f}, {np.floor(last):.0f}]}} in a copy of configs/train/instrument.yaml, and "
+        f"galprote-pipeline train."
     )
