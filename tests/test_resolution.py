@@ -192,6 +192,21 @@ def _blunter(wavelength: Array, fwhm: float) -> float:
     return float(np.sqrt(fwhm**2 - TEMPLATES.fwhm_at(np.array([rest]))[0] ** 2) / 2.355 / rest * C_KMS)
 
 
+@pytest.mark.parametrize(
+    ("fwhm", "step", "told"),
+    [(2.9, 1.25, False), (6.0, 2.0, False), (2.9, 4.0, True), (np.nan, 4.0, True), (8.0, 3.0, False)],
+)
+def test_channels_that_are_too_wide_for_the_lines_are_told(fwhm: float, step: float, told: bool) -> None:
+    """And the limit is where the rebinning begins to smooth the spectrum."""
+    wavelength = np.arange(4700.0, 7150.0, step)
+    match = match_resolution(wavelength, np.full(wavelength.size, fwhm), 0.0, TEMPLATES)
+    assert ("too wide for lines" in match.note) == told
+    law = LineSpread(fwhm=fwhm if np.isfinite(fwhm) else 2.7)
+    found = rebinned(wavelength, observed(edges_of(wavelength), law, 0.0), 0.0)
+    error = np.std((found - observed(EDGES, law, 0.0))[5:-5])
+    assert (error > 3e-3) == told
+
+
 def test_limits_are_in_order() -> None:
     assert 0 < SAME_KMS < MOST_KMS <= 320
 

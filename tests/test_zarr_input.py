@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galprote.model.errors import ConfigError, CubeError
@@ -78,6 +78,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Pa
     return {order: store(folder / f"{'-'.join(order)}.zarr", dataset().transpose(*order)) for order in orders}
 
 
+@settings(max_examples=20)
 @given(st.integers(1, 9), st.integers(0, 2))
 def test_any_blocks_and_any_order_equal_the_whole(stores: dict[tuple[str, ...], Path], rows: int, number: int) -> None:
     cube = opened(list(stores.values())[number], rows=rows)
