@@ -4,7 +4,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from galprote.model.errors import CheckpointError
 
 #: Of a Gaussian: 2 sqrt(2 ln 2).
 FWHM_PER_SIGMA: Final = 2.355
@@ -55,10 +57,19 @@ class TemplateResolution(BaseModel):
 
     @classmethod
     def of_metadata(cls, metadata: dict[str, Any]) -> "TemplateResolution":
-        """Read it from a checkpoint's metadata; MUSE's line spread function if they are silent."""
-        config = metadata.get("training", {}).get("config", {})
-        known = {"line_spread": config.get("line_spread"), "library_fwhm": config.get("library", {}).get("fwhm")}
-        return cls.model_validate({key: value for key, value in known.items() if value is not None})
+        """Read it from a checkpoint's metadata; MUSE's line spread function if they are silent.
+
+        Raises
+        ------
+        CheckpointError
+            If they make no sense.
+        """
+        try:
+            config = metadata.get("training", {}).get("config", {})
+            known = {"line_spread": config.get("line_spread"), "library_fwhm": config.get("library", {}).get("fwhm")}
+            return cls.model_validate({key: value for key, value in known.items() if value is not None})
+        except (AttributeError, ValidationError) as error:
+            raise CheckpointError(f"the checkpoint's training configuration makes no sense: {error}") from error
 
     def fwhm_at(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
         """FWHM in Angstrom at rest-frame wavelengths in Angstrom."""

@@ -103,8 +103,15 @@ def test_shipped_surveys_are_valid_and_stay_out_of_the_sources(path: Path) -> No
         assert survey.output.resolve() == CONFIGS.parent / "output" / path.stem  # which git ignores
 
 
-def test_shipped_surveys_are_the_four() -> None:
-    assert [path.name for path in SHIPPED] == ["a478.yaml", "demo.yaml", "phangs.yaml", "survey.yaml"]
+def test_shipped_surveys_are_the_six() -> None:
+    assert [path.name for path in SHIPPED] == [
+        "a478.yaml",
+        "califa.yaml",
+        "demo.yaml",
+        "manga.yaml",
+        "phangs.yaml",
+        "survey.yaml",
+    ]
 
 
 def test_phangs_has_the_19_galaxies_with_their_foreground_dust() -> None:

@@ -9,10 +9,11 @@ import pytest
 from scipy.special import ndtr
 
 from galprote.model.checkpoint import load_checkpoint
-from galprote.model.errors import ConfigError, CubeError
+from galprote.model.errors import CheckpointError, ConfigError, CubeError
 from galprote.model.grids import EDGES, STEP, WAVELENGTH
 from galprote.model.kinematics import C_KMS
 from galprote.model.line_spread import FWHM_PER_SIGMA, MUSE, LineSpread, TemplateResolution
+from galprote.pipeline import fit_spectra
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.line_filter import LineFilterConfig
 from galprote.pipeline.preprocess import PreprocessSettings, rebin_to_rest
@@ -162,6 +163,12 @@ def test_the_shipped_weights_know_how_sharp_they_are() -> None:
     assert found.fwhm_at(np.array([5000.0, 7000.0])).tolist() == pytest.approx([2.913, 2.51], abs=1e-3)
 
 
+@pytest.mark.parametrize("training", [7, {"config": []}, {"config": {"line_spread": {"fwhm": -1}}}])
+def test_damaged_metadata_are_told(training: Any) -> None:
+    with pytest.raises(CheckpointError, match="makes no sense"):
+        TemplateResolution.of_metadata({"training": training})
+
+
 # --- blunter ---
 
 
@@ -267,6 +274,25 @@ def test_the_width_to_believe() -> None:
     fwhm, source = instrument_width(wavelength, told, "file", LineSpread(resolving_power=2000))
     assert fwhm.tolist() == [2.5, 3.0]
     assert source == "the survey's `instrument`"
+
+
+def test_fit_spectra_takes_an_instrument(checkpoint: Path) -> None:
+    """A sharp spectrum with its FWHM gives what the templates' resolution gives; without it, something else."""
+    wavelength = np.arange(4720.0, 7130.0, 0.6)
+    laws = LineSpread(fwhm=1.2), TemplateResolution()  # the latter is the random weights'
+    sharp, same = (observed(edges_of(wavelength), law, 0.0)[None] for law in laws)
+    variance = np.full(sharp.shape, 1e-6)
+    found = [
+        fit_spectra(wavelength, flux, variance, checkpoint=checkpoint, fwhm=fwhm).grid
+        for flux, fwhm in ((same, None), (sharp, 1.2), (sharp, None), (same, MUSE.fwhm_at(wavelength)))
+    ]
+    distance = [np.abs(grid - found[0]).sum() for grid in found]
+    assert distance[3] == 0.0
+    assert 0 < distance[1] < distance[2] / 5
+    with pytest.raises(ValueError, match="fwhm: expected one positive width"):
+        fit_spectra(wavelength, same, variance, checkpoint=checkpoint, fwhm=[1.0, 2.0])
+    with pytest.raises(CubeError, match="too blunt"):
+        fit_spectra(wavelength, same, variance, checkpoint=checkpoint, fwhm=20.0)
 
 
 def test_other_instruments_cubes_in_muse_s_layout_are_not_taken_for_muse(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ Data model: https://data.sdss.org/datamodel/files/MANGA_SPECTRO_REDUX/DRPVER/PLA
 - `LSFPRE` (DR17) or `PREDISP` (DR15): standard deviation of the line spread function in Angstrom before it is
   integrated over a channel, which is what the rebinning wants; else `LSFPOST` or `DISP`, behind the channel, from
   which the channel is taken out; else the resolving power `PRESPECRES` or `SPECRES`.
+- Spectra that mangadap takes out of cubes for its tests have `SRES`, a resolving power for each, and a cube's bits.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from typing import Final
 
 import bottleneck as bn
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from galprote.model.errors import CubeError
@@ -41,7 +43,8 @@ CRITICAL: Final = 1 << 30
 
 #: HDUs with the line spread function, the best first, and whether the channel is in it.
 _SIGMAS: Final = {"LSFPRE": False, "PREDISP": False, "LSFPOST": True, "DISP": True}
-_POWERS: Final = {"PRESPECRES": False, "SPECRES": True}
+_POWERS: Final = {"PRESPECRES": False, "SPECRES": True, "SRES": False}
+_OWN_KEYS: Final = ("MANGAID", "PLATEIFU", "DRP3QUAL", "DRPVER", "VERSDRP3")
 #: Rows of spaxels, in the middle, from which the median line spread function is taken: it differs by 1 to 2 %.
 _ROWS: Final = 4
 
@@ -59,7 +62,7 @@ def find_manga(path: Path, hdus: Sequence[Hdu]) -> CubeParts | None:
     if flux is None or ivar is None or mask is None or wave is None:
         return None
     names = {hdu.name for hdu in hdus}
-    known = any(key in hdu.header for hdu in (hdus[0], flux) for key in ("MANGAID", "PLATEIFU", "DRP3QUAL"))
+    known = any(key in hdu.header for hdu in (hdus[0], flux) for key in _OWN_KEYS)
     if not known and not names & {*_SIGMAS, *_POWERS}:
         return None
     if names & {"MODEL", "REDCORR", "STELLAR"}:
@@ -74,7 +77,7 @@ def find_manga(path: Path, hdus: Sequence[Hdu]) -> CubeParts | None:
     parts = CubeParts(
         flux, ivar, "inverse", mask, axis, axes,
         layout="MaNGA LOGCUBE" if cube else "MaNGA row-stacked spectra",
-        flag_bits=CUBE_BITS if cube else RSS_BITS,
+        flag_bits=CUBE_BITS if cube or "SRES" in names else RSS_BITS,  # spectra taken out of cubes keep their bits
         default_unit="1e-17 erg/s/cm2/Angstrom",
         notes=tuple(_quality(hdus[0], flux)),
     )  # fmt: skip
@@ -118,8 +121,14 @@ def _from_sigma(path: Path, hdu: Hdu, parts: CubeParts, *, behind: bool) -> NDAr
 
 
 def _from_power(path: Path, hdu: Hdu, axis: SpectralAxis, *, behind: bool) -> NDArray[np.float64]:
-    power = read_vector(path, hdu)
-    power[~(power > 0)] = np.nan
+    if hdu.image is not None and len(hdu.image.shape) == 2:
+        with fits.open(path, memmap=False) as file:
+            every = np.asarray(file[hdu.index].data, dtype=np.float64)
+        every[~(every > 0)] = np.nan
+        power: NDArray[np.float64] = bn.nanmedian(every, axis=0)
+    else:
+        power = read_vector(path, hdu)
+        power[~(power > 0)] = np.nan
     return FWHM_PER_SIGMA * _without_channel(axis.wavelength / power / FWHM_PER_SIGMA, axis, behind=behind)
 
 
