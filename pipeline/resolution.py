@@ -23,11 +23,13 @@ from galprote.model.line_spread import FWHM_PER_SIGMA, LineSpread, TemplateResol
 from galprote.model.templates import broadening_matrix
 from galprote.pipeline.rebin import edges_of, rebin_matrix
 
-#: Differences smaller than this (km/s) change ages by 0.01 dex, [M/H] by 0.01 and A_V by 0.02 mag at most.
+#: Spectra that are sharper by less than this (km/s) are off by 0.013 dex and 0.017 mag at most as they are.
 SAME_KMS: Final = 45.0
+#: Those that are blunter by less than this (km/s) by 0.013 dex and 0.017 mag, and rms errors grow by a tenth.
+TOLD_KMS: Final = 60.0
 #: The network was trained on dispersions up to this (km/s); wider lines it cannot make.
 MOST_KMS: Final = 300.0
-#: Channels wider than this share of the FWHM do not hold what is in between: rebinned spectra are off by 0.4 % or more.
+#: Channels wider than this share of the FWHM do not hold what is in between: rebinned spectra are off by 0.3 % or more.
 WIDEST_CHANNEL: Final = 0.8
 #: Differences along the spectrum are taken at this percentile: a curve from a file may have spikes.
 _PERCENTILE: Final = 95.0
@@ -111,14 +113,14 @@ def match_resolution(
             f"the instrument is sharper than the templates (by up to {sharper:.0f} km/s; {source}): its spectra are "
             f"broadened to theirs, which correlates the noise of neighbouring samples"
         )
-    if blunter > SAME_KMS:
+    if blunter > TOLD_KMS:
         notes.append(
             f"the instrument is blunter than the templates ({source}; {_widths(found, wanted)}): it adds a dispersion "
             f"of up to {blunter:.0f} km/s to the stars', and the network finds {MOST_KMS:.0f} of both together; ages "
             f"and [M/H] lose some of their accuracy (docs/instruments.md). To do better, {FINE_TUNING}"
         )
     return ResolutionMatch(
-        broadening, blunter if blunter > SAME_KMS else 0.0, _joined(*notes, _sampling(rest, np.maximum(found, wanted)))
+        broadening, blunter if blunter > TOLD_KMS else 0.0, _joined(*notes, _sampling(rest, np.maximum(found, wanted)))
     )
 
 
@@ -134,7 +136,7 @@ def _sampling(rest: NDArray[np.float64], fwhm: NDArray[np.float64]) -> str:
         return ""
     return (
         f"channels of {np.median(width):.2f} A (rest frame) are too wide for lines of {np.median(fwhm):.2f} A: the "
-        f"spectra come out smoother than they are, by 0.4 to 2 % of the flux (docs/instruments.md)"
+        f"spectra come out smoother than they are, by 0.3 to 2 % of the flux (docs/instruments.md)"
     )
 
 

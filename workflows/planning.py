@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from galprote.model.checkpoint import checkpoint_config, default_checkpoint
+from galprote.model.checkpoint import checkpoint_config, checkpoint_resolution, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import covered
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.layout import all_product_files, product_files
 from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES, ChunkPlan, even_rows, plan_chunks
 from galprote.pipeline.provenance import mask_file
+from galprote.pipeline.readers import open_cube
 from galprote.pipeline.readers.shape import cube_shape
+from galprote.pipeline.readers.unpack import is_gzip
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.capacity import Capacity, capacity
+from galprote.workflows.galaxy import resolution_match
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
         else:
             cube = find_cube(galaxy) if galaxy.cube else Path(source)
             shape, channels = cube_shape(cube, galaxy.redshift, window)
+            if not is_gzip(cube):  # to unpack it takes long: a run does it
+                opened = open_cube(cube, redshift=galaxy.redshift, rest_window=window)
+                resolution_match(galaxy, opened, checkpoint_resolution(survey.model.checkpoint or default_checkpoint()))
         plan = galaxy_plan(survey, capacity(survey), galaxy, shape, None)
     except GalproteError as error:
         return PlannedGalaxy(galaxy.name, source, None, 0, state, products, str(error))
