@@ -236,6 +236,39 @@ def test_wavelengths_that_could_be_anything_are_refused(tmp_path: Path) -> None:
         opened(path)
 
 
+@pytest.mark.parametrize(
+    ("cards", "medium"),
+    [
+        ({"AIRORVAC": "vac"}, "vacuum"), ({"AIRORVAC": "air"}, "air"),
+        ({"VACUUM": True}, "vacuum"), ({"VACUUM": 0}, "air"),
+        ({"CTYPE1": "WAVE-LOG"}, "vacuum"), ({"CTYPE1": "AWAV"}, "air"), ({"CTYPE1": "WAVELENGTH"}, "assumed"),
+    ],
+)  # fmt: skip
+def test_media_that_are_stated(tmp_path: Path, cards: dict[str, Any], medium: str) -> None:
+    path = instruments.generic_wave(tmp_path / "a.fits", unit="nm")
+    with fits.open(path, mode="update") as hdus:
+        del hdus["WAVELENGTH"].header["AIRORVAC"]
+        hdus["WAVELENGTH"].header.update(cards)
+    cube = opened(path)
+    assert cube.native_axis == ("air" if medium == "assumed" else medium)
+    assert ("air assumed" in cube.axis_assumption) == (medium == "assumed")
+
+
+def test_the_column_of_a_table_is_found_by_its_name(tmp_path: Path) -> None:
+    path = instruments.generic_wave(tmp_path / "a.fits", table=True)
+    with fits.open(path) as hdus:
+        old = hdus["WAVE"]
+        wave = old.data["WAVELENGTH"]
+        for name in ("LAMBDA", "CHANNEL"):
+            columns = [fits.Column("FLAT", "D", array=wave * 0), fits.Column(name, "D", array=wave, unit="nm")]
+            new = fits.BinTableHDU.from_columns(columns, name="WAVE")
+            new.header["AIRORVAC"] = "vac"
+            fits.HDUList([*hdus[:3], new]).writeto(tmp_path / f"{name}.fits")
+    np.testing.assert_array_equal(opened(tmp_path / "LAMBDA.fits").wavelength, opened(path).wavelength)
+    with pytest.raises(CubeError, match="a column WAVE or WAVELENGTH is wanted; found are FLAT, CHANNEL"):
+        opened(tmp_path / "CHANNEL.fits")
+
+
 def test_spectra_with_wavelengths_of_their_own_are_refused(tmp_path: Path) -> None:
     path = instruments.stacked(tmp_path / "a.fits")
     with fits.open(path, mode="update") as hdus:

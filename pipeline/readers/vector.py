@@ -22,7 +22,9 @@ WAVELENGTH_HDUS: Final = ("WAVE", "WAVELENGTH", "LAMBDA", "WAVELENGTHS", "LAM")
 #: Without a unit these can only be Angstrom.
 _SURELY_ANGSTROM: Final = (2000.0, 30_000.0)
 #: Keywords that say air or vacuum, and their values.
-_MEDIUM_KEYS: Final = ("AIRORVAC", "WAVETYPE", "MEDIUM", "CTYPE1", "VACUUM")
+_MEDIUM_KEYS: Final = ("AIRORVAC", "WAVETYPE", "MEDIUM", "CTYPE1")
+#: A million channels.
+_MOST_BYTES: Final = 8_000_000
 
 
 def wavelength_hdu(hdus: Sequence[Hdu]) -> Hdu | None:
@@ -48,22 +50,31 @@ def read_vector(path: Path, hdu: Hdu) -> NDArray[np.float64]:
     CubeError
         If it holds anything else.
     """
-    axes = tuple(int(hdu.header.get(f"NAXIS{n}", 0)) for n in range(1, int(hdu.header.get("NAXIS", 0)) + 1))
-    if hdu.image is not None and len(axes) != 1:
+    if hdu.image is not None and len(hdu.image.shape) != 1:
         raise CubeError(f"HDU {hdu.label}: one number a channel is wanted; bring all spectra to one wavelength axis")
+    if hdu.data_bytes > _MOST_BYTES:
+        raise CubeError(f"HDU {hdu.index} {hdu.name} holds {hdu.data_bytes:,} bytes: too many for one number a channel")
+    column = None if hdu.image is not None else _column(hdu)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fits.open(path, memmap=False) as file:
                 data: Any = file[hdu.index].data
-                if hdu.image is None:
-                    names = data.names
-                    wanted = next((name for name in names if name.upper() in WAVELENGTH_HDUS), names[0])
-                    data = data[wanted]
-                return np.asarray(data, dtype=np.float64).ravel()
+                return np.asarray(data if column is None else data.field(column - 1), dtype=np.float64).ravel()
     except Exception as error:  # astropy raises many types
         reason = " ".join(str(error).split())
         raise CubeError(f"HDU {hdu.index} {hdu.name} cannot be read: {reason}") from error
+
+
+def _column(hdu: Hdu) -> int:
+    """Number of a table's column, from 1: the one that is called like wavelengths, or the only one."""
+    columns = range(1, int(hdu.header.get("TFIELDS", 0)) + 1)
+    names = {number: str(hdu.header.get(f"TTYPE{number}", "")).strip().upper() for number in columns}
+    found = [number for number, name in names.items() if name in WAVELENGTH_HDUS] or list(names)
+    if (len(names) > 1 and names[found[0]] not in WAVELENGTH_HDUS) or not found:
+        listing = ", ".join(names.values()) or "none"
+        raise CubeError(f"HDU {hdu.index} {hdu.name}: a column WAVE or WAVELENGTH is wanted; found are {listing}")
+    return found[0]
 
 
 def vector_axis(path: Path, hdu: Hdu, native: Medium | None = None) -> SpectralAxis:
@@ -82,7 +93,7 @@ def vector_axis(path: Path, hdu: Hdu, native: Medium | None = None) -> SpectralA
         If they make no sense, or their unit is not known.
     """
     values = read_vector(path, hdu)
-    keys = ("CUNIT1", "BUNIT", "TUNIT1", "UNIT")
+    keys = ("CUNIT1", "BUNIT", "UNIT") if hdu.image is not None else (f"TUNIT{_column(hdu)}",)
     unit = next((str(hdu.header[key]).strip() for key in keys if str(hdu.header.get(key, "")).strip()), "")
     notes = []
     if unit:
@@ -103,11 +114,12 @@ def vector_axis(path: Path, hdu: Hdu, native: Medium | None = None) -> SpectralA
 
 
 def _stated_medium(hdu: Hdu) -> Medium | None:
+    if isinstance(hdu.header.get("VACUUM"), bool | int):
+        return "vacuum" if hdu.header["VACUUM"] else "air"
     for key in _MEDIUM_KEYS:
-        found = hdu.header.get(key)
-        text = str(found).strip().lower()
-        if found is True or text.startswith(("vac", "wave")):
+        text = str(hdu.header.get(key, "")).strip().lower()
+        if text.startswith("vac") or text == "wave" or text.startswith("wave-"):
             return "vacuum"
-        if text.startswith(("air", "awav")) or (key == "VACUUM" and found is False):
+        if text.startswith(("air", "awav")):
             return "air"
     return None
