@@ -22,6 +22,7 @@ from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.errors import CheckpointError
 from galprote.model.grids import WAVELENGTH
 from galprote.model.libraries import file_sha256
+from galprote.model.line_spread import TemplateResolution
 from galprote.model.transformer import GalProTE, ModelConfig
 
 FORMAT: Final = 1
@@ -166,6 +167,18 @@ def checkpoint_config(path: Path) -> ModelConfig:
     """
     metadata, _ = read_checkpoint_file(path, tensors=False)
     return _config(path, metadata)
+
+
+def checkpoint_resolution(path: Path) -> TemplateResolution:
+    """How sharp a checkpoint's templates are, from its header alone.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a galprote checkpoint.
+    """
+    metadata, _ = read_checkpoint_file(path, tensors=False)
+    return TemplateResolution.of_metadata(metadata)
 
 
 def _config(path: Path, metadata: dict[str, Any]) -> ModelConfig:

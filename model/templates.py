@@ -14,9 +14,7 @@ from scipy.special import ndtr
 
 from galprote.model.decoder import FINE_EDGES, MAX_RECONSTRUCTION_ERROR, Decoder, build_decoder
 from galprote.model.errors import LibraryError
-from galprote.model.line_spread import MUSE, LineSpread
-
-FWHM_PER_SIGMA = 2.355
+from galprote.model.line_spread import FWHM_PER_SIGMA, MUSE, LineSpread
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One block of a cube, from native spectra to products: three pure steps, no Dask and no files."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from galprote.model.grids import WAVELENGTH
 from galprote.model.populations import Populations
 from galprote.model.predictor import Predictor
+from galprote.pipeline.motion import settle, shared_fitter
 from galprote.pipeline.moving import preprocess_moving
 from galprote.pipeline.native_continuum import native_continuum, native_continuum_error
 from galprote.pipeline.photometry import Photometry
@@ -57,6 +58,8 @@ class BlockSettings:
         Expected difference of the stars from the templates, relative.
     photometry : Photometry
         What leads from flux to mass.
+    max_velocity_kms : float, optional
+        Measure the spectra's kinematics first, so far from the galaxy's redshift.
     """
 
     preprocess: PreprocessSettings
@@ -66,6 +69,7 @@ class BlockSettings:
     flux_calibration_error: float = 0.01
     template_error: float = 0.01
     photometry: Photometry = field(default_factory=Photometry)
+    max_velocity_kms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class PreparedBlock:
         Native flux of the spectra to fit, and its variance, kept only for the continuum-subtracted cube.
     motion : dict of (k,) float32
         What is known of their stars' motion, by the maps' names, km/s.
+    unsettled : tuple of two (m, n) float32 or None
+        Native flux and variance of all spectra, where their kinematics have yet to be measured.
     """
 
     shape: tuple[int, ...]
@@ -92,6 +98,7 @@ class PreparedBlock:
     native: NDArray[np.float32] | None
     native_variance: NDArray[np.float32] | None
     motion: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    unsettled: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True)
@@ -164,14 +171,35 @@ def prepare_block(
     else:
         batch, redshift = preprocess_moving(spectra, noise, settings.preprocess, velocity.ravel(), flat)
         motion["v_stars"] = velocity.ravel()[batch.fitted]
-    native = native_variance = None
-    if settings.continuum_subtracted:
-        native, native_variance = (np.compress(batch.fitted, values, axis=1) for values in (spectra, noise))
-    return PreparedBlock(tuple(shape), batch, redshift, native, native_variance, motion)
+    block = PreparedBlock(tuple(shape), batch, redshift, None, None, motion)
+    if settings.max_velocity_kms is not None:
+        return replace(block, unsettled=(spectra, noise))
+    return with_native(block, spectra, noise, settings)
+
+
+def with_native(
+    block: PreparedBlock, flux: NDArray[np.float32], variance: NDArray[np.float32], settings: BlockSettings
+) -> PreparedBlock:
+    """Keep the native spectra (m, n) of those that are fitted, if they are needed."""
+    if not settings.continuum_subtracted:
+        return block
+    native, noise = (np.compress(block.batch.fitted, values, axis=1) for values in (flux, variance))
+    return replace(block, native=native, native_variance=noise)
+
+
+def settle_block(prepared: PreparedBlock, settings: BlockSettings, predictor: Predictor) -> PreparedBlock:
+    """Measure the kinematics of a block's spectra, and take each to its rest frame, if that is wanted."""
+    if prepared.unsettled is None or settings.max_velocity_kms is None:
+        return prepared
+    fitter = shared_fitter(predictor, settings.max_velocity_kms)
+    batch, redshift, motion = settle(prepared.batch, *prepared.unsettled, settings.preprocess, fitter)
+    block = PreparedBlock(prepared.shape, batch, redshift, None, None, motion)
+    return with_native(block, *prepared.unsettled, settings)
 
 
 def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: Predictor) -> FittedBlock:
-    """Run the model over a prepared block."""
+    """Run the model over a prepared block, after its kinematics if they are to be measured."""
+    prepared = settle_block(prepared, settings, predictor)
     batch, redshift = prepared.batch, settings.preprocess.redshift
     own = prepared.redshift.astype(np.float32)
     found = predictor(batch.spectra, batch.noise, settings.flux_calibration_error, own, settings.template_error)

@@ -16,6 +16,7 @@ from galprote.model.errors import ConfigError
 from galprote.model.extinction import ExtinctionLaw
 from galprote.pipeline.binning_config import BinningConfig
 from galprote.pipeline.cluster_config import CLUSTER_TYPES, AnyCluster, ClusterConfig, LocalCluster
+from galprote.pipeline.instrument_config import InstrumentConfig
 from galprote.pipeline.kinematics_config import KinematicsConfig
 from galprote.pipeline.line_filter import LineFilterConfig
 from galprote.pipeline.mask_config import MasksConfig, change_paths
@@ -23,6 +24,7 @@ from galprote.pipeline.mock import MockConfig
 from galprote.pipeline.problems import problem
 from galprote.pipeline.section import Section
 from galprote.pipeline.yaml_loader import count_values, read_yaml
+from galprote.pipeline.zarr_path import is_store
 
 
 class ForegroundConfig(Section):
@@ -59,7 +61,8 @@ class GalaxyConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=100)
     """Name of the products' files: letters, digits and . _ + -"""
     cube: str | None = Field(default=None, min_length=1)
-    """Path of the cube, or a pattern with * that only one file matches; {name} stands for the galaxy's name."""
+    """Path of the cube (FITS, or a Zarr store NAME.zarr), or a pattern with * that one matches; {name} stands for the
+    galaxy's name."""
     mock: MockConfig | None = None
     """Instead of `cube`: a synthetic galaxy, made in the output folder when the survey is run."""
     redshift: float = Field(gt=-0.01, le=0.5)
@@ -83,6 +86,8 @@ class GalaxyConfig(Section):
     cubes made of the weights' own templates."""
     pixel_scale_arcsec: float | None = Field(default=None, gt=0, le=60)
     """Side of a spaxel, for surface densities; null: from the cube's WCS."""
+    instrument: InstrumentConfig = InstrumentConfig()
+    """Its line spread function; all null: from the cube, or from what is known of its format."""
     line_filter: LineFilterConfig = LineFilterConfig()
     """The running median that removes bright lines and sky residuals."""
     products: ProductsConfig = ProductsConfig()
@@ -227,7 +232,7 @@ def _absolute(survey: SurveyConfig, folder: Path) -> SurveyConfig:
     def place_pattern(text: str) -> str:
         """Only the text is a pattern; a * or [ in the name of the survey's folder is not."""
         literal = Path(os.path.normpath(folder / _home(text)))
-        if literal.is_file() or not glob.has_magic(text):
+        if literal.is_file() or is_store(literal) or not glob.has_magic(text):
             return str(literal)
         return str(Path(glob.escape(str(folder))) / _home(text))
 
@@ -323,12 +328,12 @@ def find_cube(galaxy: GalaxyConfig) -> Path:
         If no file or more than one matches.
     """
     pattern = str(galaxy.cube)
-    if Path(pattern).is_file():
+    if Path(pattern).is_file() or is_store(pattern):
         return Path(pattern)
     matching = sorted(glob.glob(pattern))
-    found = [path for path in matching if not Path(path).is_dir()]
+    found = [path for path in matching if is_store(path) or not Path(path).is_dir()]
     if not found:
-        hint = f" ({matching[0]} is a folder; name one FITS file)" if matching else ""
+        hint = f" ({matching[0]} is a folder; name one FITS file, or a Zarr store: NAME.zarr)" if matching else ""
         raise ConfigError(f"{galaxy.name}: no such cube: {pattern}{hint}")
     if len(found) > 1:
         raise ConfigError(f"{galaxy.name}: {len(found)} files match {pattern} ({found[0]}, {found[1]}, ...); name one")

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from galprote.model.errors import PlanError
 from galprote.model.grids import covered
+from galprote.model.line_spread import MUSE_TEMPLATES, TemplateResolution
 from galprote.model.predictor import shared_predictor
 from galprote.pipeline.block import (
     BlockSettings,
@@ -61,6 +62,8 @@ class ModelReference:
         Whether it gives errors and trust.
     numeric_version : int
         Of the code that planned the run; workers with another one refuse.
+    resolution : TemplateResolution
+        How sharp its templates are.
     """
 
     checkpoint: Path | None
@@ -71,6 +74,7 @@ class ModelReference:
     visible: tuple[bool, ...]
     appraised: bool
     numeric_version: int = NUMERIC_VERSION
+    resolution: TemplateResolution = MUSE_TEMPLATES
 
     @property
     def window(self) -> tuple[float, float]:

@@ -1,26 +1,31 @@
 """A cube file -> what is in it and what is wrong with it, for a person to read before a run."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galprote.model.errors import CubeError
-from galprote.pipeline.readers.axis import served_redshifts
+from galprote.pipeline.readers.axis import SpectralAxis
+from galprote.pipeline.readers.channels import served_redshifts
+from galprote.pipeline.readers.cubefile import CubeFile, open_file
 from galprote.pipeline.readers.fitsfile import Hdu
 from galprote.pipeline.readers.noise import METHOD
-from galprote.pipeline.readers.opening import MODEL_WINDOW, CubeFile, celestial_header, open_file
-from galprote.pipeline.readers.parts import CubeParts, image_of
+from galprote.pipeline.readers.opening import MODEL_WINDOW
+from galprote.pipeline.readers.parts import CubeParts
+from galprote.pipeline.readers.sky import celestial_header
 from galprote.pipeline.readers.units import FluxUnit
-from galprote.pipeline.readers.voxels import Band, VoxelReport, scan_voxels
+from galprote.pipeline.readers.voxels import DatasetVoxels, FileVoxels, VoxelReport, VoxelSource, scan_voxels
+from galprote.pipeline.readers.zarrstore import CubeStore, open_store
 from galprote.pipeline.rebin import edges_of
+from galprote.pipeline.zarr_path import is_store
 
 #: Keywords worth showing, where a header has them.
-KEYWORDS: Final = ("OBJECT", "REDSHIFT", "INSTRUME", "DATE-OBS", "EXPTIME", "SPECSYS", "RADESYS")
-_SHOWN_BANDS: Final = 6
+KEYWORDS: Final = ("OBJECT", "REDSHIFT", "INSTRUME", "DATE-OBS", "EXPTIME", "SPECSYS", "RADESYS", "EBVGAL")
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class CubeReport:
     problems : tuple of str
         Why a run would refuse the cube, in words; empty if it would not.
     layout : str
-        ``"MUSE"`` or ``"generic FITS"``; empty if there is no cube to be read, as are all that follow.
+        The format; empty if there is no cube to be read, as are all that follow.
     shape : tuple of int
         (wavelength, y, x).
     unit : FluxUnit or None
@@ -77,6 +82,12 @@ class CubeReport:
         Lowest and highest redshift at which the cube covers the model's window.
     voxels : VoxelReport or None
         Counts of the data.
+    line_width : tuple of float or None
+        FWHM of the line spread function at the bluest and reddest channel where it is known, Angstrom, observed.
+    line_width_source : str
+        Where that comes from.
+    notes : tuple of str
+        What a user must know of the format.
     """
 
     path: str
@@ -93,6 +104,9 @@ class CubeReport:
     axis: AxisReport | None = None
     redshifts: tuple[float, float] | None = None
     voxels: VoxelReport | None = None
+    line_width: tuple[float, float] | None = None
+    line_width_source: str = ""
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dicts and lists that `json.dumps` takes; NaN becomes None."""
@@ -108,7 +122,7 @@ def inspect_cube(path: str | Path, *, sample: int | None = 16, scratch: str | Pa
     Parameters
     ----------
     path : str or Path
-        A FITS cube, ``.fits.gz`` too (which is unpacked first, see `open_cube`).
+        A FITS cube, ``.fits.gz`` too (which is unpacked first, see `open_cube`), or a Zarr store.
     sample : int, optional
         Number of slabs to read, evenly spaced over the cube; None reads all of it.
     scratch : str or Path, optional
@@ -124,6 +138,8 @@ def inspect_cube(path: str | Path, *, sample: int | None = 16, scratch: str | Pa
     CubeError
         If the file is missing, not FITS at all, or ends inside a header.
     """
+    if is_store(path):
+        return _inspect_store(open_store(path), sample)
     file = open_file(path, scratch)
     common: dict[str, Any] = {
         "path": str(file.source),
@@ -136,52 +152,55 @@ def inspect_cube(path: str | Path, *, sample: int | None = 16, scratch: str | Pa
     except CubeError as error:
         return CubeReport(**common, problems=(str(error),))
     problems: list[str] = []
-    shape = image_of(parts.flux).shape
     _sky(file, parts, problems)
     return CubeReport(
         **common,
-        layout="MUSE" if parts.muse else "generic FITS",
-        shape=tuple(shape[axis] for axis in parts.axes),
+        layout=parts.layout,
+        shape=parts.shape,
         unit=_unit(file, parts, problems),
         variance_source=parts.variance_source or METHOD,
         variance_note=parts.variance_note,
         flags_source=parts.flags.name if parts.flags else "",
-        axis=_axis(parts),
-        redshifts=_redshifts(file, parts, problems),
-        voxels=_voxels(file, parts, sample, problems),
+        axis=_axis(parts.axis),
+        redshifts=_redshifts(file.source, parts.axis, parts.advice, problems),
+        voxels=_voxels(file.source, FileVoxels(file, parts), sample, problems),
+        **_line_width(parts.line_width.fwhm() if parts.line_width else None, parts.axis),
+        line_width_source=parts.line_width.source if parts.line_width else "",
+        notes=parts.notes,
         problems=tuple(problems),
     )
 
 
-def report_lines(report: CubeReport) -> list[tuple[str, str]]:
-    """Write a report as rows of label and value, in the order in which a person wants them.
+def _inspect_store(store: CubeStore, sample: int | None) -> CubeReport:
+    problems: list[str] = []
+    redshifts = _redshifts(store.source, store.axis, "", problems)
+    edges = edges_of(np.sort(store.axis.wavelength))
+    whole = store.dataset(0.0, (float(edges[0]), float(edges[-1])), 8)
+    return CubeReport(
+        path=str(store.source),
+        size_bytes=store.size_bytes,
+        hdus=(),
+        keywords={"OBJECT": str(whole.attrs["target"])} if whole.attrs["target"] else {},
+        layout="Zarr",
+        shape=store.shape,
+        unit=store.unit,
+        variance_source=store.variance_source,
+        flags_source=str(whole.attrs["flags_source"]),
+        axis=_axis(store.axis),
+        redshifts=redshifts,
+        voxels=_voxels(store.source, DatasetVoxels(whole), sample, problems),
+        **_line_width(store.width, store.axis),
+        line_width_source=str(whole.attrs["lsf_source"]),
+        problems=tuple(problems),
+    )
 
-    Parameters
-    ----------
-    report : CubeReport
-        From `inspect_cube`.
 
-    Returns
-    -------
-    list of tuple of str
-        (label, value); a label may repeat (HDUs, problems).
-    """
-    lines = [("file", f"{report.path} ({report.size_bytes / 1e9:.3f} GB)")]
-    lines += [("HDU", _hdu_text(hdu)) for hdu in report.hdus]
-    lines += list(report.keywords.items())
-    if report.layout:
-        lines.append(("layout", f"{report.layout}, {_by(report.shape)} (wavelength x y x x)"))
-        lines.append(("flux unit", _unit_text(report.unit)))
-        lines.append(("variance", "; ".join(filter(None, (report.variance_source, report.variance_note)))))
-        lines.append(("quality flags", report.flags_source or "none"))
-    if report.axis:
-        lines += _axis_lines(report.axis)
-        served = report.redshifts
-        lines.append(("redshifts served", f"{served[0]:z.4f} to {served[1]:z.4f}" if served else "none"))
-    if report.voxels:
-        lines += _voxel_lines(report.voxels)
-    lines += [("PROBLEM", problem) for problem in report.problems] or [("problems", "none")]
-    return lines
+def _line_width(width: NDArray[np.float64] | None, axis: SpectralAxis) -> dict[str, Any]:
+    known = np.flatnonzero(np.isfinite(width)) if width is not None else np.array([], dtype=int)
+    if width is None or not known.size:
+        return {"line_width": None}
+    ends = known[:: axis.step][[0, -1]]
+    return {"line_width": (float(width[ends[0]]), float(width[ends[1]]))}
 
 
 def _hdu(hdu: Hdu) -> HduReport:
@@ -209,82 +228,29 @@ def _sky(file: CubeFile, parts: CubeParts, problems: list[str]) -> None:
         problems.append(f"{file.source}: {error}")
 
 
-def _redshifts(file: CubeFile, parts: CubeParts, problems: list[str]) -> tuple[float, float] | None:
-    served = served_redshifts(parts.axis, MODEL_WINDOW)
+def _redshifts(source: Path, axis: SpectralAxis, advice: str, problems: list[str]) -> tuple[float, float] | None:
+    served = served_redshifts(axis, MODEL_WINDOW)
     if served is None or served[1] < 0:
-        edges = edges_of(np.sort(parts.axis.wavelength))
+        edges = edges_of(np.sort(axis.wavelength))
         problems.append(
-            f"{file.source}: {edges[0]:.1f}-{edges[-1]:.1f} A cannot hold the model's window "
+            f"{source}: {edges[0]:.1f}-{edges[-1]:.1f} A cannot hold the model's window "
             f"({MODEL_WINDOW[0]:.1f}-{MODEL_WINDOW[1]:.1f} A rest frame) at any redshift from 0 on"
+            + (f". {advice}" if advice else "")
         )
     return served
 
 
-def _voxels(file: CubeFile, parts: CubeParts, sample: int | None, problems: list[str]) -> VoxelReport:
-    voxels = scan_voxels(file, parts, sample)
+def _voxels(source: Path, readable: VoxelSource, sample: int | None, problems: list[str]) -> VoxelReport:
+    voxels = scan_voxels(readable, sample)
     if voxels.fraction_read == 1.0 and voxels.empty_spaxels == voxels.spaxels:
-        problems.append(f"{file.source}: no spaxel holds data")
+        problems.append(f"{source}: no spaxel holds data")
     return voxels
 
 
-def _axis(parts: CubeParts) -> AxisReport:
-    axis = parts.axis
+def _axis(axis: SpectralAxis) -> AxisReport:
     wavelength = axis.wavelength[:: axis.step]
     numbers = float(wavelength[0]), float(wavelength[-1]), float(np.median(np.diff(wavelength)))
     return AxisReport(axis.ctype, axis.unit, axis.native, axis.assumption, int(wavelength.size), *numbers)
-
-
-def _hdu_text(hdu: HduReport) -> str:
-    image = f"{_by(hdu.shape)} {hdu.stored}" if hdu.shape else "no image"
-    return f"{hdu.index} {hdu.name or '(unnamed)'} {image}"
-
-
-def _unit_text(unit: FluxUnit | None) -> str:
-    if unit is None:
-        return "not understood"
-    text = unit.bunit or "dimensionless"
-    if unit.assumed:
-        return f"{text} (assumed: BUNIT is empty)"
-    text += f" (BUNIT = '{unit.found}')" if unit.found else " (BUNIT is empty)"
-    text += f", values multiplied by {unit.factor:g}" if unit.factor != 1.0 else ""
-    return text if unit.calibrated else f"{text}, not flux-calibrated"
-
-
-def _axis_lines(axis: AxisReport) -> Iterator[tuple[str, str]]:
-    note = f"; {axis.assumption}" if axis.assumption else ""
-    yield "wavelength axis", f"CTYPE '{axis.ctype}' in '{axis.unit}', {axis.native}{note}"
-    span = f"{axis.first:.2f} to {axis.last:.2f} A in air, median step {axis.step:.4f} A"
-    yield "wavelengths", f"{span}, {axis.channels} channels"
-
-
-def _voxel_lines(voxels: VoxelReport) -> Iterator[tuple[str, str]]:
-    yield "read", f"{voxels.fraction_read:.1%} of the spaxels ({voxels.spaxels:,}), to which all below refers"
-    yield "empty spaxels", f"{voxels.empty_fraction:.1%} ({voxels.empty_spaxels:,})"
-    yield "all-NaN bands", _bands_text(voxels.nan_bands)
-    joint = f"{voxels.joint_nan:,} of them in flux and variance"
-    yield "other NaN voxels", f"{voxels.flux_nan:,} in spaxels with data, {joint}"
-    bad = f"{voxels.bad_variance:,} ({voxels.bad_variance_fraction:.3%} of the finite fluxes)"
-    where = f" at {_bands_text(voxels.bad_variance_bands)}" if voxels.bad_variance else ""
-    yield "bad variances", bad + where
-    snr = np.asarray(voxels.snr)
-    if np.isfinite(snr).any():
-        low, middle, high = np.nanpercentile(snr, [5, 50, 95])
-        spread = f"5-95 % of the channels: {low:.2f} to {high:.2f}"
-        yield "S/N per channel", f"{middle:.2f} ({spread}), median of {voxels.snr_spectra:,} spectra"
-
-
-def _bands_text(bands: Sequence[Band]) -> str:
-    texts = []
-    for band in bands[:_SHOWN_BANDS]:
-        name = f" ({band.name})" if band.name else ""
-        last = f"-{band.last:.2f}" if band.channels > 1 else ""
-        texts.append(f"{band.first:.2f}{last} A{name}")
-    more = len(bands) - _SHOWN_BANDS
-    return ", ".join(texts) + (f" and {more} more" if more > 0 else "") if texts else "none"
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _plain(value: Any) -> Any:

@@ -18,10 +18,9 @@ from galprote.model.artefacts import NOTCH
 from galprote.model.decoder import FINE_EDGES, Decoder
 from galprote.model.extinction import extinction_curve
 from galprote.model.grids import KEPT, STEP, kept_samples
-from galprote.model.line_spread import MUSE
+from galprote.model.line_spread import FWHM_PER_SIGMA, MUSE
 from galprote.model.masses import MassScale, mass_means, mass_per_flux, surface_density
 from galprote.model.populations import grid_means
-from galprote.model.templates import FWHM_PER_SIGMA
 from galprote.pipeline.mock_galaxy import (
     ALL_SLICES,
     CHANNEL,

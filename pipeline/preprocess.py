@@ -20,6 +20,7 @@ from galprote.model.grids import EDGES, KEPT
 from galprote.pipeline.line_filter import NO_ALLOWANCE, LineFilterConfig, clean_spectra
 from galprote.pipeline.quality import Status
 from galprote.pipeline.rebin import edges_of, rebin_matrix
+from galprote.pipeline.resolution import matched_matrix
 from galprote.pipeline.spectral_masks import NO_MASKS, WavelengthMasks, touched
 
 #: Shares above which `status` remarks on filled samples and on channels without a usable variance.
@@ -58,6 +59,9 @@ class PreprocessSettings:
     masks : WavelengthMasks
         Bands whose flux is not used: native channels that touch one of the observed frame, samples that touch one of
         the rest frame.
+    broadening : tuple of float
+        Standard deviation by which each channel is broadened to the templates' resolution, Angstrom, observed frame
+        (`pipeline/resolution.py`); empty: not at all.
     """
 
     wavelength: tuple[float, ...]
@@ -71,6 +75,7 @@ class PreprocessSettings:
     allowance: tuple[float, ...] = NO_ALLOWANCE
     visible: tuple[bool, ...] = tuple(KEPT.tolist())
     masks: WavelengthMasks = NO_MASKS
+    broadening: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -261,11 +266,14 @@ def _masked_samples(settings: PreprocessSettings) -> NDArray[np.bool_]:
 
 @lru_cache(maxsize=128)  # spectra that move have one for every ten km/s
 def _matrices(settings: PreprocessSettings) -> tuple[csr_array, csr_array, csr_array, NDArray[np.float32]]:
-    """Dereddening and rebinning in one matrix; the same with factors squared, for variances; rebinning alone, and the
-    share of each output sample that the channels cover.
+    """Dereddening, broadening and rebinning in one matrix; the same with factors squared, for variances; it without the
+    dereddening, and the share of each output sample that the channels cover.
     """
     wavelength = np.array(settings.wavelength)
-    rebin = rebin_matrix(edges_of(wavelength), EDGES * (1 + settings.redshift))
+    if settings.broadening:
+        rebin = matched_matrix(wavelength, settings.redshift, np.array(settings.broadening))
+    else:
+        rebin = rebin_matrix(edges_of(wavelength), EDGES * (1 + settings.redshift))
     deredden = 10 ** (0.4 * foreground_extinction(settings))
     matrix = csr_array(rebin * deredden.astype(np.float32)[None, :])
     return matrix, csr_array(matrix * matrix), rebin, np.asarray(rebin.sum(axis=1), dtype=np.float32)

@@ -12,6 +12,7 @@ from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.earlier_run import read_status
 from galprote.pipeline.images import split_extension
 from galprote.pipeline.mask_config import MasksConfig, change_paths, mask_inputs
+from galprote.pipeline.zarr_path import input_state
 
 #: Raise it whenever the numbers in the products change for the same settings.
 NUMERIC_VERSION: Final = 5
@@ -39,6 +40,7 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
     for section, key in (("binning", "file"), ("kinematics", "map")):
         settings[section][key] = settings[section][key] and Path(settings[section][key]).name
     settings["masks"] = change_paths(galaxy.masks, lambda path: Path(path).name).model_dump(mode="json")
+    size, modified = input_state(cube_path)
     depends = {
         "settings": settings,
         "masks_sha256": mask_hashes(galaxy.masks),
@@ -46,9 +48,9 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
         "kinematics_sha256": _hash(galaxy.kinematics.map),
         "input": {
             "file": cube_path.name,
-            "bytes": cube_path.stat().st_size,
+            "bytes": size,
             # When a synthetic cube was made says nothing: settings and checkpoint, from which it is made, are here.
-            "modified": None if galaxy.mock else int(cube_path.stat().st_mtime),
+            "modified": None if galaxy.mock else modified,
             "header_sha256": header_sha256,
         },
         "checkpoint_sha256": checkpoint_sha256,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from galprote.model.extinction import EXTINCTION_LAWS, ExtinctionLaw
 from galprote.model.grids import STEP, covered
+from galprote.model.line_spread import TemplateResolution
 from galprote.model.populations import Populations
 from galprote.model.predictor import Predictor, resolve_device, shared_predictor
 from galprote.pipeline.block import BlockSettings, populations_of, predict_block, prepare_block
@@ -18,6 +19,7 @@ from galprote.pipeline.preprocess import PreprocessSettings
 from galprote.pipeline.readers.axis import vacuum_to_air
 from galprote.pipeline.readers.noise import der_snr_variance
 from galprote.pipeline.rebin import edges_of
+from galprote.pipeline.resolution import match_resolution
 
 #: Spectra that are fitted together: memory does not grow with their number.
 BLOCK: Final = 2048
@@ -40,6 +42,7 @@ def fit_spectra(
     template_error: float = 0.01,
     line_filter: LineFilterConfig | None = None,
     device: str = "cpu",
+    fwhm: ArrayLike | None = None,
 ) -> Populations:
     """Fit stellar populations to observed spectra.
 
@@ -74,6 +77,9 @@ def fit_spectra(
         errors allow for it.
     line_filter : LineFilterConfig, optional
     device : {"cpu", "cuda", "auto"}
+    fwhm : float or (m,) float, optional
+        FWHM of the instrument's line spread function, Angstrom, observed; without it the templates' is assumed. Spectra
+        that are sharper are broadened (`pipeline/resolution.py`).
 
     Returns
     -------
@@ -82,6 +88,8 @@ def fit_spectra(
 
     Raises
     ------
+    CubeError
+        If the instrument is too blunt for the weights.
     ValueError
         If shapes do not match, wavelengths do not increase, a choice makes no sense, or the window of the weights (the
         shipped ones': 4748-7102 A in the rest frame) is not covered.
@@ -113,6 +121,8 @@ def fit_spectra(
     preprocess = PreprocessSettings(
         tuple(axis.tolist()), redshift, ebv, law, r_v, chosen, snr_min, max_filled, allowance, tuple(visible.tolist())
     )
+    if fwhm is not None:
+        preprocess = replace(preprocess, broadening=_broadening(axis, fwhm, redshift, predictor))
     settings = BlockSettings(preprocess, False, False, True, flux_calibration_error, template_error)
     parts = [
         _fit(spectra[rows], None if noise is None else noise[rows], settings, predictor)
@@ -121,6 +131,14 @@ def fit_spectra(
     return Populations(
         *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Populations))
     )
+
+
+def _broadening(axis: NDArray[np.float64], fwhm: ArrayLike, redshift: float, predictor: Predictor) -> tuple[float, ...]:
+    width = np.asarray(fwhm, dtype=np.float64)
+    if width.shape not in ((), axis.shape) or not (width > 0).all():
+        raise ValueError(f"fwhm: expected one positive width in Angstrom, or one for each of {len(axis)} wavelengths")
+    templates = TemplateResolution.of_metadata(predictor.checkpoint.metadata)
+    return match_resolution(axis, np.broadcast_to(width, axis.shape), redshift, templates, "fwhm").broadening
 
 
 def _fit(

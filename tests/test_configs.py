@@ -103,8 +103,9 @@ def test_shipped_surveys_are_valid_and_stay_out_of_the_sources(path: Path) -> No
         assert survey.output.resolve() == CONFIGS.parent / "output" / path.stem  # which git ignores
 
 
-def test_shipped_surveys_are_the_five() -> None:
-    assert [path.name for path in SHIPPED] == ["a478.yaml", "demo.yaml", "mauve.yaml", "phangs.yaml", "survey.yaml"]
+def test_shipped_surveys_are_the_seven() -> None:
+    names = ["a478", "califa", "demo", "manga", "mauve", "phangs", "survey"]
+    assert [path.stem for path in SHIPPED] == names
 
 
 def test_phangs_has_the_19_galaxies_with_their_foreground_dust() -> None:

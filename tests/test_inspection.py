@@ -15,9 +15,10 @@ from hypothesis.extra import numpy as npst
 
 from galprote.model.errors import CubeError
 from galprote.model.grids import EDGES
-from galprote.pipeline.inspection import inspect_cube, report_lines
+from galprote.pipeline.inspection import inspect_cube
+from galprote.pipeline.inspection_text import report_lines
 from galprote.pipeline.readers import open_cube, voxels
-from galprote.pipeline.readers.axis import TOLERANCE
+from galprote.pipeline.readers.channels import TOLERANCE
 from galprote.pipeline.readers.voxels import bands
 from tests import cubes
 

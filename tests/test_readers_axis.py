@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from galprote.model.errors import CubeError
 from galprote.model.grids import EDGES
 from galprote.pipeline.readers import open_cube
-from galprote.pipeline.readers.axis import (
-    TOLERANCE,
-    SpectralAxis,
-    select_channels,
-    served_redshifts,
-    vacuum_to_air,
-)
+from galprote.pipeline.readers.axis import SpectralAxis, vacuum_to_air
+from galprote.pipeline.readers.channels import TOLERANCE, select_channels, served_redshifts
 from galprote.pipeline.rebin import edges_of
 from tests import cubes
 from tests.cubes import bits, opened

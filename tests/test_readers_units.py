@@ -9,7 +9,7 @@ from astropy import units as u
 from galprote.model.errors import CubeError
 from galprote.pipeline.readers.units import flux_unit
 from tests import cubes
-from tests.cubes import opened
+from tests.cubes import MUSE_BUNIT, opened
 
 CGS = u.erg / u.s / u.cm**2 / u.AA
 
@@ -30,7 +30,7 @@ CGS = u.erg / u.s / u.cm**2 / u.AA
     ],
 )
 def test_flux_densities_are_understood(found: str, scale: float) -> None:
-    unit = flux_unit(found, muse=True)
+    unit = flux_unit(found, default=MUSE_BUNIT)
     written = u.Unit(unit.bunit, format="fits")  # FITS reads it back
     assert written.to(CGS) * unit.factor == pytest.approx(scale, rel=1e-12)
     assert written.to(CGS) <= 1e-14  # so that squares keep float32's precision
@@ -40,13 +40,13 @@ def test_flux_densities_are_understood(found: str, scale: float) -> None:
 
 
 def test_mpdaf_keeps_the_scale_apart() -> None:
-    assert u.Unit(flux_unit("erg/s/cm2/Angstrom", muse=True, fscale=1e-20).bunit) == 1e-20 * CGS
-    assert u.Unit(flux_unit("10**-20 erg/s/cm2/Angstrom", muse=True, fscale=1e-20).bunit) == 1e-20 * CGS
+    assert u.Unit(flux_unit("erg/s/cm2/Angstrom", fscale=1e-20).bunit) == 1e-20 * CGS
+    assert u.Unit(flux_unit("10**-20 erg/s/cm2/Angstrom", fscale=1e-20).bunit) == 1e-20 * CGS
 
 
 @pytest.mark.parametrize("found", ["count", "adu/s", "electron", "ct/s/pix"])
 def test_counts_are_taken_as_uncalibrated(found: str) -> None:
-    assert not flux_unit(found, muse=True).calibrated
+    assert not flux_unit(found, default=MUSE_BUNIT).calibrated
 
 
 @pytest.mark.parametrize("found", ["Jy/beam", "K", "erg/s/Angstrom", "10**(-20)*erg/s/cm**2/Angstrom**2", "bananas"])

@@ -171,7 +171,8 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Show what a cube holds: HDUs, units, wavelength axis, missing bands, bad variances, empty spaxels."""
-    from galprote.pipeline.inspection import inspect_cube, report_lines
+    from galprote.pipeline.inspection import inspect_cube
+    from galprote.pipeline.inspection_text import report_lines
 
     report = inspect_cube(cube, sample=sample)
     if as_json:

@@ -8,8 +8,8 @@ from typing import Final
 
 from galprote.model.errors import ConfigError, CubeError
 from galprote.pipeline.readers.axis import SpectralAxis
-from galprote.pipeline.readers.opening import target_name
 from galprote.pipeline.readers.shape import cube_headers
+from galprote.pipeline.readers.sky import target_name
 from galprote.workflows.file_names import FILE_NAMES, NAMED_AS, NO_CUBES, SurveyKind, name_in, stem, usable_name
 from galprote.workflows.header_values import HeaderValue, frame_doubt, header_ebv, header_redshift
 

@@ -10,7 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from galprote.model.decoder import Decoder
-from galprote.model.errors import ConfigError
+from galprote.model.errors import ConfigError, CubeError
+from galprote.model.line_spread import TemplateResolution
 from galprote.pipeline.bin_numbers import read_bin_numbers
 from galprote.pipeline.binning import installed
 from galprote.pipeline.binning_config import ADAPTIVE
@@ -27,6 +28,7 @@ from galprote.pipeline.readers import open_cube
 from galprote.pipeline.readers.noise import METHOD
 from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.readers.unpack import is_gzip
+from galprote.pipeline.resolution import ResolutionMatch, instrument_width, match_resolution
 from galprote.pipeline.spatial_masks import check_mask_files, spatial_mask
 from galprote.pipeline.spectral_masks import check_masked_share, wavelength_masks
 from galprote.pipeline.store import GalaxyStore
@@ -68,6 +70,8 @@ class OpenedGalaxy:
         Of the spaxels relative to the galaxy's redshift, km/s, if a map gives them.
     mask_notes : tuple of str
         What the masks cover, in words.
+    resolution_note : str
+        What the instrument's line spread function means for the galaxy, in words; empty if nothing.
     """
 
     cube: xr.Dataset
@@ -77,6 +81,7 @@ class OpenedGalaxy:
     model: ModelReference
     velocity: NDArray[np.float32] | None = None
     mask_notes: tuple[str, ...] = ()
+    resolution_note: str = ""
 
 
 def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference, templates: Decoder) -> BlockSettings:
@@ -93,6 +98,7 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference
         allowance=template_allowance(templates, galaxy.line_filter),
         visible=model.visible,
         masks=wavelength_masks(galaxy.masks),
+        broadening=resolution_match(galaxy, cube, model.resolution).broadening,
     )
     wanted = galaxy.products
     return BlockSettings(
@@ -103,7 +109,25 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference
         galaxy.flux_calibration_error,
         galaxy.template_error,
         photometry(galaxy, cube),
+        galaxy.kinematics.max_velocity if galaxy.kinematics.method == "measure" else None,
     )
+
+
+def resolution_match(galaxy: GalaxyConfig, cube: xr.Dataset, templates: TemplateResolution) -> ResolutionMatch:
+    """What the instrument's line spread function means for a cube.
+
+    Raises
+    ------
+    CubeError
+        If the instrument is too blunt for the weights.
+    """
+    wavelength = np.asarray(cube["wavelength"].values)
+    told, source = np.asarray(cube["lsf_fwhm"].values), str(cube.attrs["lsf_source"])
+    fwhm, source = instrument_width(wavelength, told, source, galaxy.instrument.law)
+    try:
+        return match_resolution(wavelength, fwhm, galaxy.redshift, templates, source)
+    except CubeError as error:
+        raise CubeError(f"{cube.attrs['source']}: {error}") from error
 
 
 def photometry(galaxy: GalaxyConfig, cube: xr.Dataset) -> Photometry:
@@ -156,9 +180,10 @@ def check_galaxy(
         check_mask_files(galaxy.masks, shape[1:])
         headers = _recorded_headers(store)
     else:
-        about = open_cube(cube_path, redshift=galaxy.redshift, rest_window=model.window).attrs
-        spatial_mask(galaxy.masks, str(about["wcs_header"]), shape[1:])
-        headers = str(about["header_sha256"])
+        cube = open_cube(cube_path, redshift=galaxy.redshift, rest_window=model.window)
+        spatial_mask(galaxy.masks, str(cube.attrs["wcs_header"]), shape[1:])
+        resolution_match(galaxy, cube, model.resolution)
+        headers = str(cube.attrs["header_sha256"])
     record = provenance(galaxy, cube_path, headers, model.sha256)
     finished, rows = _earlier_work(store, record, overwrite=overwrite)
     return None if finished else GalaxyJob(galaxy, cube_path, make_plan(galaxy, shape, rows), store)
@@ -192,7 +217,8 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
     )
     velocity = velocities(galaxy, (cube.sizes["y"], cube.sizes["x"]))
     settings = block_settings(galaxy, cube, model, templates)
-    return OpenedGalaxy(cube, excluded, settings, layout, model, velocity, notes)
+    note = resolution_match(galaxy, cube, model.resolution).note
+    return OpenedGalaxy(cube, excluded, settings, layout, model, velocity, notes, note)
 
 
 def velocities(galaxy: GalaxyConfig, shape: tuple[int, int]) -> NDArray[np.float32] | None:
@@ -220,7 +246,7 @@ def check_files(galaxy: GalaxyConfig, shape: tuple[int, int]) -> None:
 def assumptions(opened: OpenedGalaxy) -> list[str]:
     """What had to be assumed of a cube, what masks cover, and what the products will lack, in words."""
     about, settings, model = opened.cube.attrs, opened.settings, opened.model
-    notes = [about["variance_note"], about["axis_assumption"]]
+    notes = [about["variance_note"], about["axis_assumption"], *about["layout_notes"], opened.resolution_note]
     if about["variance_source"] == METHOD and not about["variance_note"]:
         notes.append("the file has no variances: they are estimated from the spectra")
     if about["bunit_assumed"]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from galprote.model.checkpoint import checkpoint_config, default_checkpoint
+from galprote.model.checkpoint import checkpoint_config, checkpoint_resolution, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import covered
 from galprote.pipeline.binning_config import ADAPTIVE
@@ -26,11 +26,14 @@ from galprote.pipeline.plan import (
     even_rows,
     plan_chunks,
 )
+from galprote.pipeline.readers import open_cube
 from galprote.pipeline.readers.shape import cube_shape
+from galprote.pipeline.readers.unpack import is_gzip
 from galprote.pipeline.spatial_masks import check_mask_files
 from galprote.pipeline.spectral_masks import band_words, check_masked_share, wavelength_masks
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.capacity import Capacity, capacity
+from galprote.workflows.galaxy import resolution_match
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
         else:
             cube = find_cube(galaxy) if galaxy.cube else Path(source)
             shape, channels = cube_shape(cube, galaxy.redshift, window)
+            if not is_gzip(cube):  # to unpack it takes long: a run does it
+                opened = open_cube(cube, redshift=galaxy.redshift, rest_window=window)
+                resolution_match(galaxy, opened, checkpoint_resolution(survey.model.checkpoint or default_checkpoint()))
         masks = _describe_masks(galaxy, shape[1:], visible)
         plan = galaxy_plan(survey, capacity(survey), galaxy, shape, None)
     except GalproteError as error:
@@ -164,7 +170,7 @@ def galaxy_plan(
         plan_chunks,
         shape,
         rows=rows or survey.chunks.rows,
-        continuum=galaxy.products.continuum_subtracted,
+        continuum=galaxy.products.continuum_subtracted or galaxy.kinematics.method == "measure",
         worker_bytes=available.idle_bytes,
         under_way=CHUNKS_PER_GPU if available.device == "cuda" else CHUNKS_PER_WORKER,
         step_bytes=BIN_MAKING_BYTES * shape[1] * shape[2] if galaxy.binning.method in ADAPTIVE else 0,

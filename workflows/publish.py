@@ -16,6 +16,7 @@ from galprote.pipeline.fits_export import export_fits
 from galprote.pipeline.layout import StoreLayout, all_product_files, sky_coordinates
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.store import BINS, GalaxyStore, write_array
+from galprote.pipeline.zarr_path import input_state
 from galprote.workflows.figure import draw_maps
 
 
@@ -150,9 +151,9 @@ def _require_same_input(cube_path: Path, layout: StoreLayout) -> None:
     """Raise CubeError if the cube is not what it was when the galaxy began."""
     before = layout.provenance["input"]
     try:
-        now = cube_path.stat()
+        size, modified = input_state(cube_path)
     except OSError as error:
         raise CubeError(f"{cube_path}: gone while it was read: {error.strerror}") from error
-    changed = before["modified"] is not None and int(now.st_mtime) != before["modified"]
-    if now.st_size != before["bytes"] or changed:
+    changed = before["modified"] is not None and modified != before["modified"]
+    if size != before["bytes"] or changed:
         raise CubeError(f"{cube_path}: changed while it was read; run the survey again, with --overwrite")

@@ -12,6 +12,7 @@ from distributed import Client
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import Decoder
 from galprote.model.errors import ConfigError, GalproteError
+from galprote.model.line_spread import TemplateResolution
 from galprote.pipeline.cluster_config import ExistingCluster
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.graph import ModelReference
@@ -45,7 +46,9 @@ def load_model(survey: SurveyConfig) -> tuple[ModelReference, Decoder]:
     axes = tuple(decoder.ages_gyr.tolist()), tuple(decoder.metallicities.tolist())
     config = checkpoint.model.config
     known = tuple(config.visible.tolist()), config.appraisal is not None
-    return ModelReference(path, checkpoint.sha256, capacity(survey).device, *axes, *known), decoder
+    resolution = TemplateResolution.of_metadata(checkpoint.metadata)
+    device = capacity(survey).device
+    return ModelReference(path, checkpoint.sha256, device, *axes, *known, resolution=resolution), decoder
 
 
 def run_survey(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from galprote.model.errors import CubeError
-from galprote.pipeline.readers.axis import select_channels
+from galprote.pipeline.readers.channels import select_channels
 from galprote.workflows.cube_search import FoundCube, preferred
 from galprote.workflows.file_names import SurveyKind
 from galprote.workflows.galaxy_table import KnownGalaxy, identity

@@ -1,7 +1,8 @@
-"""Any other FITS cube: the first 3-D image, on whichever axes spectral-cube understands.
+"""Any other FITS cube: the first 3-D image, on whichever axes spectral-cube understands; or an image of spectra.
 
 The data are read by our own slab reader, whatever the order of the axes in the file; `spectral_cube` is asked
-what the axes are where they are not plain wavelengths (frequency, velocity with a rest value, energy).
+what the axes are where they are not plain wavelengths (frequency, velocity with a rest value, energy). Where the
+header has no spectral axis, an HDU with one wavelength a channel will do (`vector.WAVELENGTH_HDUS`).
 """
 
 import warnings
@@ -25,6 +26,8 @@ from galprote.pipeline.readers.axis import (
 from galprote.pipeline.readers.fitsfile import Hdu, find_hdu
 from galprote.pipeline.readers.parts import CubeParts, image_of, require_same_shape
 from galprote.pipeline.readers.slabs import Kind
+from galprote.pipeline.readers.stacked import find_stacked
+from galprote.pipeline.readers.vector import vector_axis, wavelength_hdu
 
 #: Names of noise HDUs (MUSE, KCWI, CALIFA, SAMI, MaNGA, WEAVE), and what they hold.
 NOISE_HDUS: Final[dict[str, Kind]] = {
@@ -58,21 +61,38 @@ def find_generic(path: Path, hdus: Sequence[Hdu]) -> CubeParts:
         If there is no 3-D image, or no spectral axis that can be converted to wavelengths.
     """
     flux = _find_flux(hdus)
-    shape = image_of(flux).shape
     noise = find_hdu([hdu for hdu in hdus if hdu is not flux], *NOISE_HDUS)
     flags = find_hdu([hdu for hdu in hdus if hdu.image and "f" not in hdu.image.stored], *FLAG_HDUS)
+    kind = NOISE_HDUS[noise.name] if noise else "value"
+    wave = wavelength_hdu(hdus)
+    if flux.image is not None and len(flux.image.shape) == 2:
+        axis, axes, (image, noise, flags) = find_stacked(path, flux, (noise, flags), wave)
+        assert image is not None
+        require_same_shape(image, noise, flags)
+        return CubeParts(image, noise, kind, flags, axis, axes, layout="generic FITS, image of spectra")
+    shape = image_of(flux).shape
     require_same_shape(flux, noise, flags)
     number = spectral_axis_number(flux.header)
-    if number is None:
+    if number is None and wave is not None:
+        axis = vector_axis(path, wave)
+        number = _axis_of_length(flux, axis.wavelength.size)
+    elif number is None:
         found = ", ".join(f"CTYPE{n} = '{flux.header.get(f'CTYPE{n}', '')}'" for n in (1, 2, 3))
         raise CubeError(f"HDU {flux.label} has no spectral axis ({found}): set CTYPE and CUNIT of the wavelength axis")
-    length = shape[3 - number]
-    if is_wavelength(flux.header, number):
-        axis = read_wavelengths(flux.header, number, length)
+    elif is_wavelength(flux.header, number):
+        axis = read_wavelengths(flux.header, number, shape[3 - number])
     else:
         axis = _axis_from_spectral_cube(path, flux, number)
-    kind = NOISE_HDUS[noise.name] if noise else "value"
     return CubeParts(flux, noise, kind, flags, axis, _axis_order(flux, number))
+
+
+def _axis_of_length(flux: Hdu, channels: int) -> int:
+    """FITS number of the only axis with so many elements; the third one if there are more."""
+    shape = image_of(flux).shape
+    numbers = [number for number in (3, 2, 1) if shape[3 - number] == channels]
+    if not numbers:
+        raise CubeError(f"HDU {flux.label}: no axis has the {channels:,} channels of the HDU with the wavelengths")
+    return numbers[0]
 
 
 def _find_flux(hdus: Sequence[Hdu]) -> Hdu:
@@ -86,6 +106,9 @@ def _find_flux(hdus: Sequence[Hdu]) -> Hdu:
     cubes = [hdu for hdu in images if hdu.image and len(hdu.image.shape) == 3]
     if cubes:
         return cubes[0]
+    flat = [hdu for hdu in images if hdu.image and len(hdu.image.shape) == 2]
+    if flat:
+        return flat[0]
     listing = "; ".join(hdu.label for hdu in hdus)
     if images:
         image_of(images[0])

@@ -13,18 +13,26 @@ What these files hold, and what happens to it here:
 """
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
 
 from galprote.model.errors import CubeError
+from galprote.model.line_spread import MUSE
 from galprote.pipeline.readers.axis import is_wavelength, read_wavelengths, spectral_axis_number
 from galprote.pipeline.readers.fitsfile import Hdu, find_hdu
-from galprote.pipeline.readers.parts import CubeParts, image_of, require_same_shape
+from galprote.pipeline.readers.parts import CubeParts, LineWidth, image_of, require_same_shape
+from galprote.pipeline.readers.vector import wavelength_hdu
+
+UNIT: Final = "10**(-20)*erg/s/cm**2/Angstrom"
 
 
-def find_muse(hdus: Sequence[Hdu]) -> CubeParts | None:
+def find_muse(path: Path, hdus: Sequence[Hdu]) -> CubeParts | None:
     """Recognise a cube in MUSE's layout.
 
     Parameters
     ----------
+    path : Path
     hdus : sequence of Hdu
         All HDUs of the file.
 
@@ -40,12 +48,14 @@ def find_muse(hdus: Sequence[Hdu]) -> CubeParts | None:
         If it is one, but damaged: wrong number of axes, shapes that differ, an axis that makes no sense.
     """
     flux = find_hdu(hdus, "DATA")
-    if flux is None:
+    if flux is None or (flux.image is not None and len(flux.image.shape) == 2):
         return None
     variance, flags = find_hdu(hdus, "STAT"), find_hdu(hdus, "DQ")
     length = image_of(flux).shape[0]
     require_same_shape(flux, variance, flags)
     number = spectral_axis_number(flux.header)
+    if number is None and wavelength_hdu(hdus) is not None:
+        return None
     if number is None:
         found = ", ".join(f"CTYPE{n} = '{flux.header.get(f'CTYPE{n}', '')}'" for n in (1, 2, 3))
         raise CubeError(
@@ -55,4 +65,11 @@ def find_muse(hdus: Sequence[Hdu]) -> CubeParts | None:
     if number != 3 or not is_wavelength(flux.header, number):
         return None
     axis = read_wavelengths(flux.header, number, length)
-    return CubeParts(flux, variance, "value", flags, axis, muse=True)
+    width = LineWidth(partial(MUSE.fwhm_at, axis.wavelength), "MUSE (Bacon et al. 2017)") if _is_muse(hdus) else None
+    return CubeParts(flux, variance, "value", flags, axis, layout="MUSE", default_unit=UNIT, line_width=width)
+
+
+def _is_muse(hdus: Sequence[Hdu]) -> bool:
+    """Tell whether a cube in this layout is MUSE's: those of other instruments say who they are."""
+    found = next((str(hdu.header["INSTRUME"]) for hdu in hdus if str(hdu.header.get("INSTRUME", "")).strip()), "MUSE")
+    return "MUSE" in found.upper()

@@ -1,11 +1,32 @@
-"""The HDUs and the axes that make a cube: what a survey's reader finds, and all that the opening needs."""
+"""The HDUs and the axes that make a cube: what a format's reader finds, and all that the opening needs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from galprote.model.errors import CubeError
 from galprote.pipeline.readers.axis import SpectralAxis
 from galprote.pipeline.readers.fitsfile import Hdu, ImageLayout
-from galprote.pipeline.readers.slabs import Kind
+from galprote.pipeline.readers.slabs import ANY_BIT, Kind
+
+
+@dataclass(frozen=True)
+class LineWidth:
+    """How wide the instrument draws a line.
+
+    Attributes
+    ----------
+    fwhm : callable
+        Returns (n,) float64: the full width at half maximum at each channel in the order of the file, Angstrom,
+        observed frame; NaN where it is not known. Called when a cube is opened, not when it is looked for.
+    source : str
+        Where that comes from: an HDU, or a paper.
+    """
+
+    fwhm: Callable[[], NDArray[np.float64]]
+    source: str
 
 
 @dataclass(frozen=True)
@@ -15,19 +36,33 @@ class CubeParts:
     Attributes
     ----------
     flux : Hdu
-        The HDU with the fluxes, 3 axes.
+        The HDU with the fluxes, 3 axes; of an image of spectra (2 axes) one is of length 1.
     variance : Hdu or None
         The HDU with the noise; None if the file has none.
     variance_kind : {"value", "sigma", "inverse"}
         What that HDU holds.
     flags : Hdu or None
-        The HDU with quality flags, nonzero = bad.
+        The HDU with quality flags.
     axis : SpectralAxis
         Wavelengths.
     axes : tuple of int
         File axes (numpy order) of wavelength, y and x.
-    muse : bool
-        True if laid out as MUSE writes cubes.
+    layout : str
+        Name of the format, for people.
+    flag_bits : int
+        The bits of the flags that mean "do not use"; `ANY_BIT` for all.
+    default_unit : str
+        What an empty BUNIT means in this format; empty if nothing is known.
+    unit : str
+        What to believe instead of BUNIT, where the format's is known to be wrong; empty if BUNIT is right.
+    response : (n,) float64 or None
+        What the fluxes of each channel are to be multiplied by to be in `unit`, in the order of the file.
+    line_width : LineWidth or None
+        The instrument's line spread function; None if neither the file nor the format tells it.
+    notes : tuple of str
+        What a user must know of the format, in words.
+    advice : str
+        What would serve where the cube does not cover the window.
     """
 
     flux: Hdu
@@ -36,7 +71,14 @@ class CubeParts:
     flags: Hdu | None
     axis: SpectralAxis
     axes: tuple[int, int, int] = (0, 1, 2)
-    muse: bool = False
+    layout: str = "generic FITS"
+    flag_bits: int = ANY_BIT
+    default_unit: str = ""
+    unit: str = ""
+    response: NDArray[np.float64] | None = None
+    line_width: LineWidth | None = None
+    notes: tuple[str, ...] = ()
+    advice: str = ""
 
     @property
     def variance_source(self) -> str:
@@ -51,6 +93,12 @@ class CubeParts:
         if self.variance is not None or not named:
             return ""
         return f"the header names variances in HDU {named} (ERRDATA), which is not in the file: is it truncated?"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(wavelength, y, x)."""
+        size = image_of(self.flux).shape
+        return size[self.axes[0]], size[self.axes[1]], size[self.axes[2]]
 
 
 def image_of(hdu: Hdu) -> ImageLayout:

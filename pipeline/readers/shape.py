@@ -3,16 +3,17 @@
 import gzip
 import math
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from galprote.model.errors import CubeError
-from galprote.pipeline.readers.axis import select_channels
+from galprote.pipeline.readers.channels import select_channels
+from galprote.pipeline.readers.cubefile import open_file
 from galprote.pipeline.readers.fitsfile import Hdu, walk_hdus
-from galprote.pipeline.readers.generic import find_generic
-from galprote.pipeline.readers.muse import find_muse
-from galprote.pipeline.readers.opening import MODEL_WINDOW, open_cube, open_file
-from galprote.pipeline.readers.parts import CubeParts, image_of
+from galprote.pipeline.readers.formats import find_cube_parts
+from galprote.pipeline.readers.opening import MODEL_WINDOW, open_cube
+from galprote.pipeline.readers.parts import CubeParts
 from galprote.pipeline.readers.unpack import is_gzip
 
 
@@ -70,27 +71,45 @@ def cube_headers(path: Path) -> tuple[tuple[Hdu, ...], CubeParts]:
 
 
 def _packed_shape(path: Path, redshift: float, window: tuple[float, float]) -> tuple[tuple[int, int, int], int]:
-    """The shape from the headers up to the first cube in a compressed file."""
-    _, parts = _packed_headers(path)
-    try:
-        channels = select_channels(parts.axis, window, redshift)
+    """The shape from the headers up to the first cube in a compressed file, or from all."""
+    with suppress(CubeError):
+        return _shape_of(find_cube_parts(path, _packed_hdus(path)), redshift, window)
+    try:  # what it is, or its wavelengths, may be further on
+        return _shape_of(find_cube_parts(path, _packed_hdus(path, whole=True)), redshift, window)
     except CubeError as error:
-        raise CubeError(f"{path}: {error}") from error
-    size = image_of(parts.flux).shape
-    return (channels.wavelength.size, size[parts.axes[1]], size[parts.axes[2]]), parts.axis.wavelength.size
+        raise _of_file(path, error) from error
+
+
+def _shape_of(parts: CubeParts, redshift: float, window: tuple[float, float]) -> tuple[tuple[int, int, int], int]:
+    channels = select_channels(parts.axis, window, redshift, advice=parts.advice)
+    _, height, width = parts.shape
+    return (channels.wavelength.size, height, width), parts.axis.wavelength.size
 
 
 def _packed_headers(path: Path) -> tuple[tuple[Hdu, ...], CubeParts]:
+    with suppress(CubeError):
+        hdus = _packed_hdus(path)
+        return tuple(hdus), find_cube_parts(path, hdus)
+    try:
+        hdus = _packed_hdus(path, whole=True)
+        return tuple(hdus), find_cube_parts(path, hdus)
+    except CubeError as error:
+        raise _of_file(path, error) from error
+
+
+def _packed_hdus(path: Path, *, whole: bool = False) -> list[Hdu]:
+    """HDUs of a compressed file: up to the first with three axes, or all, for which all of it is unpacked."""
     hdus: list[Hdu] = []
     try:
         with gzip.open(path, "rb") as packed:
             for hdu in walk_hdus(cast("BinaryIO", packed), path, math.inf):
                 hdus.append(hdu)
-                if hdu.image and len(hdu.image.shape) == 3:
+                if not whole and hdu.image and len(hdu.image.shape) == 3:
                     break
     except (EOFError, zlib.error, OSError) as error:
         raise CubeError(f"{path}: damaged or truncated gzip file ({error}): copy or download it again") from error
-    try:
-        return tuple(hdus), find_muse(hdus) or find_generic(path, hdus)
-    except CubeError as error:
-        raise CubeError(f"{path}: {error}") from error
+    return hdus
+
+
+def _of_file(path: Path, error: CubeError) -> CubeError:
+    return error if str(path) in str(error) else CubeError(f"{path}: {error}")

@@ -25,6 +25,9 @@ from galprote.pipeline.readers.fitsfile import ImageLayout
 #: variances, or quality flags (nonzero = bad).
 Kind = Literal["value", "sigma", "inverse", "flag"]
 
+#: Every bit of a flag means "bad".
+ANY_BIT: Final = -1
+
 _NATIVE: Final = "<" if sys.byteorder == "little" else ">"
 
 
@@ -52,6 +55,8 @@ class SlabArray:
         Meaning of the stored numbers.
     factor : float
         Unit conversion: results are multiplied by it.
+    bits : int
+        Of flags: the bits that mean "bad".
     """
 
     path: str
@@ -63,6 +68,7 @@ class SlabArray:
     axes: tuple[int, int, int] = (0, 1, 2)
     kind: Kind = "value"
     factor: float = 1.0
+    bits: int = ANY_BIT
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -82,7 +88,7 @@ class SlabArray:
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (
             "galprote-slab", self.path, self.stamp, repr(self.image), self.axes,
-            self.first, self.step, self.channels, self.kind, self.factor,
+            self.first, self.step, self.channels, self.kind, self.factor, self.bits,
         )  # fmt: skip
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
@@ -163,7 +169,7 @@ class SlabArray:
     def _convert(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Stored numbers -> this array's numbers; in double precision, so that variances of 1e-40 survive."""
         if self.kind == "flag":
-            return np.asarray(stored != 0)
+            return self._is_flagged(stored)
         values = stored.astype(np.float64) * self.image.bscale + self.image.bzero
         if self.image.blank is not None:
             values[stored == self.image.blank] = np.nan
@@ -173,6 +179,13 @@ class SlabArray:
             elif self.kind == "inverse":
                 values = 1.0 / values  # an inverse variance of zero means "no information": infinite variance
             return (values * self.factor).astype(np.float32)
+
+    def _is_flagged(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
+        if self.image.bzero:  # unsigned integers are stored with an offset
+            stored = stored.astype(np.int64) + int(self.image.bzero)
+        if self.bits != ANY_BIT and stored.dtype.kind in "iu":
+            stored = stored & stored.dtype.type(self.bits)
+        return np.asarray(stored != 0)
 
     def _offset(self, position: int, row: int) -> int:
         """Byte at which a row of a plane starts in the file."""

@@ -7,7 +7,7 @@ are read.
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,8 @@ MUSE_UNIT: Final = u.Unit(1e-20 * u.erg / u.s / u.cm**2 / u.AA)
 _LARGEST_SCALE: Final = 1e-14
 _COUNTS: Final = frozenset({"ct", "adu", "electron", "DN", "ph"})
 _PER: Final = frozenset({"s", "pix", "Angstrom"})
-_SPAXEL: Final = re.compile(r"/\s*(spaxel|spax|pixel|pix)\b|\b(spaxel|spax|pixel|pix)(\*\*|\^)?\(?-1\)?", re.IGNORECASE)
+_EACH: Final = "spaxel|spax|pixel|pix|fiber|fibre"
+_SPAXEL: Final = re.compile(rf"/\s*({_EACH})\b|\b({_EACH})(\*\*|\^)?\(?-1\)?", re.IGNORECASE)
 _SPELLINGS: Final = (
     (re.compile(r"\bergs?\b", re.IGNORECASE), "erg"),
     (re.compile(r"\b(ang|angstroms?|angstroem|aa)\b", re.IGNORECASE), "Angstrom"),
@@ -45,7 +46,7 @@ class FluxUnit:
     found : str
         BUNIT as found.
     assumed : bool
-        True if BUNIT was empty and MUSE's unit was assumed.
+        True if BUNIT was empty and the format's unit was assumed.
     calibrated : bool
         False for counts and dimensionless values: shapes of spectra may be wrong, fluxes are arbitrary.
     """
@@ -62,15 +63,15 @@ class FluxUnit:
         return _fits(u.Unit(_parse(self.bunit) ** 2)) if self.bunit else ""
 
 
-def flux_unit(found: str, *, muse: bool, fscale: float = 1.0) -> FluxUnit:
+def flux_unit(found: str, *, default: str = "", fscale: float = 1.0) -> FluxUnit:
     """Understand a BUNIT.
 
     Parameters
     ----------
     found : str
         BUNIT as found in the header.
-    muse : bool
-        True if the cube is laid out as MUSE's: an empty BUNIT then means 1e-20 erg/s/cm2/Angstrom.
+    default : str
+        What an empty BUNIT means in the cube's format; empty if nothing is known.
     fscale : float
         FSCALE, a factor that mpdaf keeps beside BUNIT; used where BUNIT itself has no scale.
 
@@ -86,7 +87,7 @@ def flux_unit(found: str, *, muse: bool, fscale: float = 1.0) -> FluxUnit:
     """
     found = found.strip()
     if not found:
-        return FluxUnit(_fits(MUSE_UNIT), assumed=True) if muse else FluxUnit("", calibrated=False)
+        return replace(flux_unit(default), found="", assumed=True) if default else FluxUnit("", calibrated=False)
     unit = _parse(found)
     if unit.scale == 1.0 and fscale != 1.0:
         if not 0 < fscale < np.inf:

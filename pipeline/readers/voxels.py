@@ -1,18 +1,19 @@
 """A cube's voxels, slab by slab -> counts of what is missing or wrong in them."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import bottleneck as bn
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from galprote.model.artefacts import NOTCH
-from galprote.pipeline.readers.axis import ChannelRange
-from galprote.pipeline.readers.noise import der_snr_variance
-from galprote.pipeline.readers.opening import CubeFile, mask_flagged
+from galprote.pipeline.readers.channels import ChannelRange
+from galprote.pipeline.readers.cubefile import CubeFile
+from galprote.pipeline.readers.dataset import mask_flagged
+from galprote.pipeline.readers.noise import METHOD, der_snr_variance
 from galprote.pipeline.readers.parts import CubeParts
 
 #: Memory for one slab of flux and variance, bytes.
@@ -111,15 +112,73 @@ class _Counts:
             self.snr.append(np.where(noise > 0, picked / np.sqrt(noise), np.nan).astype(np.float32))
 
 
-def scan_voxels(file: CubeFile, parts: CubeParts, sample: int | None) -> VoxelReport:
-    """Count what is missing or wrong in the voxels of a cube.
+class VoxelSource(Protocol):
+    """What can be scanned."""
+
+    wavelength: NDArray[np.float64]
+    """(n,), observed air Angstrom, ascending."""
+    shape: tuple[int, int, int]
+    """(wavelength, y, x)."""
+
+    def read(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Flux and variance (n, rows, x); None without variances."""
+
+
+class FileVoxels:
+    """The voxels of a cube in a FITS file.
 
     Parameters
     ----------
     file : CubeFile
-        An opened file.
     parts : CubeParts
-        The cube in it.
+    """
+
+    def __init__(self, file: CubeFile, parts: CubeParts) -> None:
+        self.wavelength = parts.axis.wavelength[:: parts.axis.step]
+        self.shape = parts.shape
+        first = 0 if parts.axis.step == 1 else self.wavelength.size - 1
+        channels = ChannelRange(first, parts.axis.step, self.wavelength, (0.0, 0.0))
+        self._flux = file.slabs(parts.flux, parts, channels, "value", 1.0)
+        noise = parts.variance
+        self._noise = file.slabs(noise, parts, channels, parts.variance_kind, 1.0) if noise else None
+        self._flags = file.slabs(parts.flags, parts, channels, "flag", 1.0) if parts.flags else None
+
+    def read(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Flux and variance (n, rows, x), NaN where a flag is set."""
+        flux, noise = self._flux[:, rows], self._noise[:, rows] if self._noise else None
+        if self._flags is None:
+            return flux, noise
+        bad = self._flags[:, rows]
+        return mask_flagged(flux, bad), None if noise is None else mask_flagged(noise, bad)
+
+
+class DatasetVoxels:
+    """The voxels of an opened Dataset.
+
+    Parameters
+    ----------
+    cube : xarray.Dataset
+        From `open_cube`, with all channels.
+    """
+
+    def __init__(self, cube: xr.Dataset) -> None:
+        self.wavelength = np.asarray(cube["wavelength"].values)
+        self.shape = cube["flux"].shape[0], cube["flux"].shape[1], cube["flux"].shape[2]
+        self._cube = cube
+        self._estimated = cube.attrs["variance_source"] == METHOD
+
+    def read(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Flux and variance (n, rows, x)."""
+        block = self._cube.isel(y=rows)
+        return block["flux"].values, None if self._estimated else block["variance"].values
+
+
+def scan_voxels(source: VoxelSource, sample: int | None) -> VoxelReport:
+    """Count what is missing or wrong in the voxels of a cube.
+
+    Parameters
+    ----------
+    source : VoxelSource
     sample : int or None
         Number of slabs to read, evenly spaced over the cube; None reads all.
 
@@ -128,19 +187,19 @@ def scan_voxels(file: CubeFile, parts: CubeParts, sample: int | None) -> VoxelRe
     VoxelReport
         Memory is bounded by `SLAB_BYTES`, about twice over, whatever the size of the cube.
     """
-    wavelength = parts.axis.wavelength[:: parts.axis.step]
-    first = 0 if parts.axis.step == 1 else wavelength.size - 1
-    channels = ChannelRange(first, parts.axis.step, wavelength, (0.0, 0.0))
-    slabs = file.slabs(parts.flux, parts, channels, "value", 1.0)
-    blocks = _row_blocks(slabs.shape, sample)
+    wavelength, shape = source.wavelength, source.shape
+    blocks = _row_blocks(shape, sample)
     counts = _Counts(wavelength.size)
-    for flux, variance in _slabs(file, parts, channels, blocks):
-        counts.add(flux, variance, math.ceil(SNR_SPECTRA / len(blocks)))
+    for rows in blocks:
+        flux, variance = source.read(rows)
+        count = flux.shape[1] * flux.shape[2]
+        flat = None if variance is None else variance.reshape(-1, count)
+        counts.add(flux.reshape(-1, count), flat, math.ceil(SNR_SPECTRA / len(blocks)))
     with_data = counts.spaxels - counts.empty
     empty_channel = (counts.finite == 0) & (with_data > 0)
     snr = np.concatenate(counts.snr, axis=1)
     return VoxelReport(
-        fraction_read=counts.spaxels / (slabs.shape[1] * slabs.shape[2]),
+        fraction_read=counts.spaxels / (shape[1] * shape[2]),
         spaxels=counts.spaxels,
         empty_spaxels=counts.empty,
         nan_bands=bands(wavelength, empty_channel),
@@ -191,19 +250,3 @@ def _row_blocks(shape: tuple[int, int, int], sample: int | None) -> list[slice]:
     if sample is not None and sample < len(starts):
         starts = [starts[i] for i in np.linspace(0, len(starts) - 1, max(sample, 1)).round().astype(int)]
     return [slice(start, min(start + rows, height)) for start in starts]
-
-
-def _slabs(
-    file: CubeFile, parts: CubeParts, channels: ChannelRange, blocks: list[slice]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
-    """Yield flux and variance (channels, spaxels) of each block of rows."""
-    flux = file.slabs(parts.flux, parts, channels, "value", 1.0)
-    variance = file.slabs(parts.variance, parts, channels, parts.variance_kind, 1.0) if parts.variance else None
-    flags = file.slabs(parts.flags, parts, channels, "flag", 1.0) if parts.flags else None
-    for rows in blocks:
-        slab, noise = flux[:, rows], variance[:, rows] if variance else None
-        if flags is not None:
-            bad = flags[:, rows]
-            slab, noise = mask_flagged(slab, bad), None if noise is None else mask_flagged(noise, bad)
-        count = slab.shape[1] * slab.shape[2]
-        yield slab.reshape(-1, count), None if noise is None else noise.reshape(-1, count)
