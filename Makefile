@@ -84,7 +84,7 @@ ifneq ($(TORCH_INDEX),)
 	$(PIP) install --no-deps --timeout 20 --retries 2 --index-url $(TORCH_INDEX) '$(TORCH)' \
 	    || echo "make: no $(TORCH) at $(TORCH_INDEX): taking it from pip's own index (may bring several GB of CUDA)"
 endif
-	$(PIP) install -c constraints.txt -e '.[dev,compare]'
+	$(PIP) install -c constraints.txt -e '.[dev,binning,compare]'
 	@$(BIN)/python -c 'import torch; print("torch", torch.__version__, "with a GPU" if torch.cuda.is_available() else "on the CPU")'
 	@touch $@
 

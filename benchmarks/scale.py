@@ -30,6 +30,7 @@ from galprote.model.checkpoint import load_checkpoint
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.mock import MockConfig, make_mock
 from galprote.pipeline.plan import CHUNKS_PER_WORKER, DRIVER_BYTES, WORKER_BYTES
+from galprote.workflows.capacity import capacity
 from galprote.workflows.cluster import Nobody
 from galprote.workflows.dispatch import Dispatcher
 from galprote.workflows.planning import plan_survey
@@ -183,11 +184,13 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="scale-", dir=arguments.folder))
     try:
         survey, about = (many if arguments.what == "many" else huge)(folder, arguments.number)
-        plans = [item.plan for item in plan_survey(read_survey(survey)) if item.plan is not None]
+        config = read_survey(survey)
+        plans = [item.plan for item in plan_survey(config) if item.plan is not None]
         each = WORKER_BYTES + max(plan.work_bytes(CHUNKS_PER_WORKER) for plan in plans)
-        bounds = {"driver": DRIVER_BYTES, "worker": each, "all": max(plan.peak_bytes for plan in plans)}
+        workers = min(capacity(config).workers, sum(len(plan.chunks) for plan in plans))
+        bounds = {"driver": DRIVER_BYTES, "worker": each, "all": DRIVER_BYTES + workers * each}
         planned = {f"planned_{name}_mib": round(value / 2**20) for name, value in bounds.items()}
-        found = about | planned | {"workers": plans[0].workers, "rows": plans[0].rows} | watch(survey)
+        found = about | planned | {"workers": workers, "rows": plans[0].rows} | watch(survey)
     finally:
         shutil.rmtree(folder)
     _show(found, arguments.json)

@@ -11,7 +11,7 @@ from galprote.model.grids import N_KEPT, N_WAVELENGTH
 
 #: Memory of a process before it has read anything: the interpreter, the libraries and, in a worker, the model; CUDA's
 #: libraries take some GB of a GPU worker's host memory.
-DRIVER_BYTES: Final = 640 * 1024**2
+DRIVER_BYTES: Final = 720 * 1024**2
 WORKER_BYTES: Final = 650 * 1024**2
 GPU_WORKER_BYTES: Final = 3 * 1024**3
 

@@ -182,7 +182,7 @@ def test_environment_yml_says_the_same_as_pyproject() -> None:
     for req in requirements():
         expected |= dict.fromkeys(CONDA_NAMES.get(req.name, [req.name.lower()]), req.specifier)
     assert conda == expected
-    assert [entry["pip"] for entry in entries if isinstance(entry, dict)] == [["-e .[compare]"]]
+    assert [entry["pip"] for entry in entries if isinstance(entry, dict)] == [["-e .[binning,compare]"]]
 
 
 def test_constraints_pin_every_dependency_inside_its_range() -> None:
