@@ -307,3 +307,30 @@ def test_velocities_that_are_none(tmp_path: Path, cube: Path, checkpoint: Path) 
     survey = small(tmp_path, cube, checkpoint, kinematics={"method": "map", "map": str(path)})
     with pytest.raises(ConfigError, match=r"its median is 30,000 km/s .* kinematics\.relative_to"):
         surveys.run_here(survey)
+
+
+def test_velocities_that_are_measured(tmp_path: Path, checkpoint: Path) -> None:
+    """They come back within their errors, are used, and are the same whether the spectra are spaxels' or bins'."""
+    velocity = np.array([[0.0, 60.0, -90.0, 150.0], [-160.0, 120.0, 20.0, -40.0]])
+    cube = moving_cube(tmp_path / "moving.fits", velocity)
+    found = {}
+    for method in ("none", "square"):
+        binning = {"method": method} | ({"size": 1, "covariance": 0} if method == "square" else {})
+        about = {"kinematics": {"method": "measure"}, "products": {"figure": False, "continuum_subtracted": True}}
+        out = run(small(tmp_path / method, cube, checkpoint, binning=binning, **about))
+        with xr.open_zarr(out / "N1.zarr") as store:
+            found[method] = store.load()
+    maps = found["none"]
+    assert {"v_stars", "v_stars_error", "sigma_stars", "sigma_stars_error"} <= set(maps)
+    error = maps["v_stars_error"].values
+    assert (error < 15).all()
+    off = maps["v_stars"].values - velocity
+    assert (np.abs(off - off.mean()) < 4 * error + 1).all(), "the made-up spectrum's own zero is not known"
+    assert np.abs(off.mean()) < 15
+    spread = np.nanstd(maps["residual"].values, axis=(1, 2)).mean() / maps["flux"].values.mean()
+    assert spread < 0.02, "all are alike at rest"
+    for name in ("v_stars", "sigma_stars", "age_lw", "status"):
+        np.testing.assert_allclose(found["square"][name].values, maps[name].values, rtol=1e-3, atol=0.05)
+    with fits.open(tmp_path / "none" / "out" / "N1_MAPS.fits") as hdus:
+        assert hdus["V_STARS"].header["BUNIT"] == "km / s"
+        np.testing.assert_array_equal(hdus["SIGMA_STARS_ERR"].data, maps["sigma_stars_error"].values)

@@ -46,7 +46,7 @@ defaults:
 {cube}  foreground: {{law: O94, r_v: 3.1}}  # or law: CCM89, F99, G23
   #binning: {{method: powerbin, target_snr: 35}}  # spaxels added up to a signal-to-noise ratio; none by default
   #kinematics: {{method: measure}}  # velocity and dispersion of each spaxel or bin; one redshift for all by default
-  #masks: {{files: ["masks/{{name}}_mask.fits"]}}  # spaxels and wavelengths to leave out; also stars, regions, spec_masks
+  #masks: {{files: ["masks/{{name}}_mask.fits"]}}  # also stars, regions, wavelengths: docs/masks.md
   #snr_min: 5.0  # median signal-to-noise ratio per 2.48 A; spaxels with a lower one are not fitted
   #products: {{residual: true, continuum_subtracted: false, grid: false, fits: true, figure: true}}
 
