@@ -345,7 +345,7 @@ def test_a_compressed_cube_is_unpacked_once_and_not_kept(base: Path, tmp_path: P
     assert result.outcome == "done", result.details
     assert not (tmp_path / "out" / ".scratch").exists()
     np.testing.assert_array_equal(maps_of(tmp_path / "out")["age_lw"], maps_of(base / "out")["age_lw"])
-    with mock.patch("galprote.pipeline.readers.opening.unpack_gzip", side_effect=AssertionError("unpacked again")):
+    with mock.patch("galprote.pipeline.readers.cubefile.unpack_gzip", side_effect=AssertionError("unpacked again")):
         (result,) = surveys.run_here(survey)
     assert result.outcome == "skipped", result.details
 
