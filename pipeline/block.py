@@ -60,6 +60,8 @@ class BlockSettings:
         What leads from flux to mass.
     max_velocity_kms : float, optional
         Measure the spectra's kinematics first, so far from the galaxy's redshift.
+    excess_square : float
+        Squared dispersion, (km/s)^2, that the instrument adds to the stars'.
     """
 
     preprocess: PreprocessSettings
@@ -70,6 +72,7 @@ class BlockSettings:
     template_error: float = 0.01
     photometry: Photometry = field(default_factory=Photometry)
     max_velocity_kms: float | None = None
+    excess_square: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -192,9 +195,10 @@ def settle_block(prepared: PreparedBlock, settings: BlockSettings, predictor: Pr
     if prepared.unsettled is None or settings.max_velocity_kms is None:
         return prepared
     fitter = shared_fitter(predictor, settings.max_velocity_kms)
-    batch, redshift, motion = settle(prepared.batch, *prepared.unsettled, settings.preprocess, fitter)
+    native = prepared.unsettled
+    batch, redshift, motion = settle(prepared.batch, *native, settings.preprocess, fitter, settings.excess_square)
     block = PreparedBlock(prepared.shape, batch, redshift, None, None, motion)
-    return with_native(block, *prepared.unsettled, settings)
+    return with_native(block, *native, settings)
 
 
 def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: Predictor) -> FittedBlock:

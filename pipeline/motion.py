@@ -5,10 +5,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from galprote.model.line_of_sight import KinematicFitter, Kinematics
+from galprote.model.line_of_sight import KinematicFitter, Kinematics, positive_root
 from galprote.model.predictor import Predictor
 from galprote.pipeline.moving import preprocess_moving
 from galprote.pipeline.preprocess import LARGEST_FLUX, PreprocessSettings, SpectraBatch, is_variance
@@ -64,6 +65,7 @@ def settle(
     variance: NDArray[np.float32],
     settings: PreprocessSettings,
     fitter: KinematicFitter,
+    excess_square: float = 0.0,
 ) -> tuple[SpectraBatch, NDArray[np.float64], dict[str, NDArray[np.float32]]]:
     """Measure the spectra of a batch that are to be fitted, and prepare them anew, each at its own redshift.
 
@@ -75,6 +77,8 @@ def settle(
         What it was prepared of.
     settings : PreprocessSettings
     fitter : KinematicFitter
+    excess_square : float
+        Squared dispersion, (km/s)^2, that the instrument adds to the stars': it is taken out.
 
     Returns
     -------
@@ -94,11 +98,16 @@ def settle(
         name: np.where(batch.fitted, getattr(moved, name), getattr(batch, name)) for name in _OF_ALL
     }
     still = moved.fitted[mine]  # at the edge of a threshold another redshift may decide
+    dispersion, dispersion_error = found.dispersion, found.dispersion_error
+    if excess_square:
+        squares = (found.squared_dispersion - np.float32(excess_square), found.squared_dispersion_error)
+        roots = positive_root(*(torch.from_numpy(values).double() for values in squares))
+        dispersion, dispersion_error = (values.float().numpy() for values in roots)
     motion = {
         "v_stars": found.velocity,
         "v_stars_error": found.velocity_error,
-        "sigma_stars": found.dispersion,
-        "sigma_stars_error": found.dispersion_error,
+        "sigma_stars": dispersion,
+        "sigma_stars_error": dispersion_error,
     }
     return replace(moved, **known), redshift, {name: values[still] for name, values in motion.items()}
 

@@ -54,11 +54,15 @@ class ResolutionMatch:
         Dispersion that the instrument adds to the templates' resolution; 0 if it is not blunter.
     note : str
         What a user should know, in words; empty if all is well.
+    excess_square : float
+        Squared dispersion, (km/s)^2, that the spectra have beyond the templates' resolution because of the instrument,
+        once they are broadened: the median along the spectrum; negative if it is sharper.
     """
 
     broadening: tuple[float, ...] = ()
     blunter_kms: float = 0.0
     note: str = ""
+    excess_square: float = 0.0
 
 
 def match_resolution(
@@ -120,7 +124,10 @@ def match_resolution(
             f"and [M/H] lose some of their accuracy (docs/instruments.md). To do better, {FINE_TUNING}"
         )
     return ResolutionMatch(
-        broadening, blunter if blunter > TOLD_KMS else 0.0, _joined(*notes, _sampling(rest, np.maximum(found, wanted)))
+        broadening,
+        blunter if blunter > TOLD_KMS else 0.0,
+        _joined(*notes, _sampling(rest, np.maximum(found, wanted))),
+        float(np.median(np.sign(squared) * kms**2 if not broadening else np.where(squared > 0, kms**2, 0.0))),
     )
 
 

@@ -86,6 +86,7 @@ class OpenedGalaxy:
 
 def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference, templates: Decoder) -> BlockSettings:
     """Settings of a galaxy's blocks."""
+    match = resolution_match(galaxy, cube, model.resolution)
     preprocess = PreprocessSettings(
         wavelength=tuple(float(value) for value in cube["wavelength"].values),
         redshift=galaxy.redshift,
@@ -98,7 +99,7 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference
         allowance=template_allowance(templates, galaxy.line_filter),
         visible=model.visible,
         masks=wavelength_masks(galaxy.masks),
-        broadening=resolution_match(galaxy, cube, model.resolution).broadening,
+        broadening=match.broadening,
     )
     wanted = galaxy.products
     return BlockSettings(
@@ -110,6 +111,7 @@ def block_settings(galaxy: GalaxyConfig, cube: xr.Dataset, model: ModelReference
         galaxy.template_error,
         photometry(galaxy, cube),
         galaxy.kinematics.max_velocity if galaxy.kinematics.method == "measure" else None,
+        match.excess_square,
     )
 
 
