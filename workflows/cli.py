@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from galprote.model.errors import ConfigError, GalproteError
-from galprote.workflows import model_commands
+from galprote.workflows import fit_command, model_commands
 from galprote.workflows.stop import StoppedError, StopRequest, signals_stop
 from galprote.workflows.terminal import Debug, console, errors, say
 
@@ -231,7 +231,7 @@ def mock(
     say(f"Wrote {path} and {truth_path(path)}")
 
 
-for _command in (model_commands.train, model_commands.appraise, model_commands.evaluate, model_commands.card):
+for _command in (fit_command.fit, model_commands.train, model_commands.appraise, model_commands.evaluate, model_commands.card):
     app.command()(_command)
 
 
