@@ -30,7 +30,7 @@ VELOCITY_RANGE: Final = 150.0
 #: Velocities at which `shift` is searched lie so far apart, km/s.
 SHIFT_STEP: Final = 118.0
 #: A line spread function that differs more from the weights' is remarked upon, relative.
-SPREAD_TOLERANCE: Final = 0.1
+SPREAD_TOLERANCE: Final = 0.15
 
 Samples = NDArray[np.bool_]
 
@@ -166,7 +166,7 @@ def fit_spectrum(
     status = Status(int(populations.status[0]))
     if not np.isfinite(populations.log_age[0]):
         raise SpectrumError(_refusal(spectrum, status, float(batch.filled_fraction[0]), max_filled))
-    rest, error = _rest_frame(flux, variance, settings)
+    rest, sigma = _rest_frame(flux, variance, settings)
     bands = ~np.array(settings.preprocess.visible)
     filled = ~bands & np.isnan(batch.rebinned[0])
     decoder = predictor.checkpoint.decoder
@@ -179,7 +179,7 @@ def fit_spectrum(
         ebv=ebv,
         populations=populations,
         flux=rest,
-        error=error,
+        error=sigma,
         model=populations.model_flux[0] * scale,
         bands=bands,
         filled=filled,
@@ -228,9 +228,9 @@ def _check_coverage(spectrum: Spectrum, redshift: float, window: tuple[float, fl
     missing = 1 - max(min(last, window[1]) - max(first, window[0]), 0.0) / (window[1] - window[0])
     if missing > max_filled + 0.01:
         raise SpectrumError(
-            f"{spectrum.name}: has data from {axis[0]:.1f} to {axis[-1]:.1f} A (observed, air), which is {first:.1f} to "
-            f"{last:.1f} A at redshift {redshift:g}; the model reads {window[0]:.0f} to {window[1]:.0f} A, and may miss "
-            f"{100 * max_filled:.0f} % of it, not {100 * missing:.0f} %. Is the redshift right?"
+            f"{spectrum.name}: has data from {axis[0]:.1f} to {axis[-1]:.1f} A (observed, air), which is {first:.1f} "
+            f"to {last:.1f} A at redshift {redshift:g}; the model reads {window[0]:.0f} to {window[1]:.0f} A, and may "
+            f"miss {100 * max_filled:.0f} % of it, not {100 * missing:.0f} %. Is the redshift right?"
         )
 
 
@@ -260,9 +260,7 @@ def _rest_frame(
     return rest[0] * scale, np.sqrt(noise[0]) * scale
 
 
-def resolution_notes(
-    spectrum: Spectrum, fwhm: float | None, redshift: float, predictor: Predictor
-) -> tuple[str, ...]:
+def resolution_notes(spectrum: Spectrum, fwhm: float | None, redshift: float, predictor: Predictor) -> tuple[str, ...]:
     """A remark where a known line spread function differs from the one that the weights were trained for."""
     config = predictor.checkpoint.metadata.get("training", {}).get("config", {})
     if (spectrum.fwhm is None and fwhm is None) or "line_spread" not in config:
@@ -277,8 +275,8 @@ def resolution_notes(
     if max(1 - low, high - 1) < SPREAD_TOLERANCE:
         return ()
     return (
-        f"the instrument's lines are {low:.2f} to {high:.2f} times as wide (FWHM) as those that the weights were trained "
-        "for; the dispersion takes up a part of the difference",
+        f"the instrument's lines are {low:.2f} to {high:.2f} times as wide (FWHM) as those that the weights were "
+        "trained for; the dispersion takes up a part of the difference",
     )
 
 

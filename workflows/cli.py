@@ -231,7 +231,13 @@ def mock(
     say(f"Wrote {path} and {truth_path(path)}")
 
 
-for _command in (fit_command.fit, model_commands.train, model_commands.appraise, model_commands.evaluate, model_commands.card):
+for _command in (
+    fit_command.fit,
+    model_commands.train,
+    model_commands.appraise,
+    model_commands.evaluate,
+    model_commands.card,
+):
     app.command()(_command)
 
 

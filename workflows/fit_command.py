@@ -18,8 +18,12 @@ FIGURES: Final = (".png", ".pdf", ".svg")
 
 
 def fit(
-    spectrum: Annotated[Path, typer.Argument(metavar="SPECTRUM", help="A spectrum: FITS or text; see docs/spectra.md.")],
-    redshift: Annotated[float | None, typer.Option(help="Barycentric (default: the file's own, if it has one).")] = None,
+    spectrum: Annotated[
+        Path, typer.Argument(metavar="SPECTRUM", help="A spectrum: FITS or text; see docs/spectra.md.")
+    ],
+    redshift: Annotated[
+        float | None, typer.Option(help="Barycentric (default: the file's own, if it has one).")
+    ] = None,
     ebv: Annotated[
         float | None, typer.Option(help="Foreground E(B-V), mag (default: the file's own, if it has one).")
     ] = None,
@@ -33,7 +37,8 @@ def fit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     mask: Annotated[
-        list[str] | None, typer.Option(metavar="FIRST:LAST", help="Band to leave out, observed air Angstrom; repeat it.")
+        list[str] | None,
+        typer.Option(metavar="FIRST:LAST", help="Band to leave out, observed air Angstrom; repeat it."),
     ] = None,
     fwhm: Annotated[float | None, typer.Option(help="Width of the line spread function, Angstrom.")] = None,
     law: Annotated[str, typer.Option(help="Law of the foreground dust: O94, CCM89, F99, G23.")] = "O94",

@@ -136,7 +136,10 @@ def draw_grid(axes: Axes, fit: SpectrumFit) -> None:
     error = None if np.isnan(ends).any() else [[mean - ends[0]], [ends[1] - mean]]
     axes.errorbar([populations.log_age[0]], [mean], xerr=[populations.log_age_error[0]], yerr=error, fmt="o",
                   color=MODEL, markersize=6, markeredgecolor="white", capsize=2.5, linewidth=1.4)  # fmt: skip
-    axes.set_yticks(np.arange(len(fit.metallicities)), [f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") for value in fit.metallicities])
+    axes.set_yticks(
+        np.arange(len(fit.metallicities)),
+        [f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") for value in fit.metallicities],
+    )
     decorate(axes, "[M/H]  (dex)")
     axes.tick_params(axis="y", labelsize=8.5)
     axes.set_xlabel(r"$\log_{10}$ (age / yr)", fontsize=11, color=INK)

@@ -88,7 +88,7 @@ def report_lines(fit: SpectrumFit, given: tuple[bool, bool]) -> list[RenderableT
         f"{fit.spectrum.layout}; wavelengths in {medium}",
         f"redshift {fit.redshift:.6f} ({_source(given[0], fit.spectrum.redshift_source)}), "
         f"E(B-V) {fit.ebv:.4f} ({_source(given[1], fit.spectrum.ebv_source)})",
-        f"samples: {fit.used.sum()} used, {fit.replaced.sum()} replaced by the line filter, {fit.filled.sum()} without data",
+        f"samples: {fit.used.sum()} used, {fit.replaced.sum()} replaced by the line filter, {fit.filled.sum()} missing",
     ]
     found = remarks(fit)
     lines: list[RenderableType] = [table, *(Text(line) for line in about)]
@@ -149,7 +149,7 @@ def write_products(fit: SpectrumFit, report: dict[str, Any], targets: dict[str, 
 
 
 def fit_hdus(fit: SpectrumFit, report: dict[str, Any]) -> fits.HDUList:
-    """The fit as FITS: a table of the spectrum, the grid of light fractions with its axes, results in the first header."""
+    """The fit as FITS: a table of the spectrum, the grid of light fractions with its axes, results in the header."""
     primary = fits.PrimaryHDU()
     for field, error, _, unit, _ in VALUES:
         for key in (field, error):

@@ -1,7 +1,7 @@
 """A file with a spectrum -> wavelengths in air, flux and variance, and what the file says of the galaxy.
 
-Nothing is guessed that changes the answer: whether wavelengths are in air or vacuum is said by the layout, the file or the
-caller, or it is an error.
+Nothing is guessed that changes the answer: whether wavelengths are in air or vacuum is said by the layout, the file or
+the caller, or it is an error.
 """
 
 import warnings
@@ -116,8 +116,8 @@ def _read(path: Path, row: int | None) -> RawSpectrum:
         raw = read_foreign(path, row)
         if raw is None:
             raise SpectrumError(
-                "no spectrum found in it: neither columns of wavelength and flux, nor an image with CRVAL1, nor a layout "
-                f"of SDSS, DESI or MaNGA. {ADVICE}"
+                "no spectrum found in it: neither columns of wavelength and flux, nor an image with CRVAL1, nor a "
+                f"layout of SDSS, DESI or MaNGA. {ADVICE}"
             )
     if raw is not None:
         return raw

@@ -12,7 +12,9 @@ from galprote.model.errors import SpectrumError
 from galprote.pipeline.readers.axis import Medium
 from galprote.pipeline.readers.layouts.raw import RawSpectrum, plain, variance_of_inverse, variance_of_sigma
 
-WAVELENGTH: Final = re.compile(r"(obs_)?(wave(length)?s?|lambda|lam|wl|awav)(_?(air|vac(uum)?|obs|aa|angstroms?))?|(air|vac)_?wave")
+WAVELENGTH: Final = re.compile(
+    r"(obs_)?(wave(length)?s?|lambda|lam|wl|awav)(_?(air|vac(uum)?|obs|aa|angstroms?))?|(air|vac)_?wave"
+)
 LOGARITHM: Final = re.compile(r"log(10)?_?(lam(bda)?|wave(length)?)")
 FLUX: Final = re.compile(r"flux(es)?|f_?lam(bda)?|flux_?(density|lambda)|spec(trum)?")
 INVERSE: Final = re.compile(r"ivar|inv_?var(iance)?|inverse_variance|flux_ivar")

@@ -1,7 +1,7 @@
 """DESI: `coadd-*.fits` and `spectra-*.fits`, in which each arm of the spectrographs has arrays of its own.
 
-Source: https://desidatamodel.readthedocs.io; wavelengths are in vacuum and barycentric. The survey keeps redshifts in other
-files (redrock), unless somebody has put a table REDSHIFTS beside the spectra.
+Source: https://desidatamodel.readthedocs.io; wavelengths are in vacuum and barycentric. The survey keeps redshifts in
+other files (redrock), unless somebody has put a table REDSHIFTS beside the spectra.
 """
 
 from typing import Any, Final

@@ -77,7 +77,7 @@ class Layout(Protocol):
 def plain(values: Any) -> NDArray[np.float64]:
     """Numbers of any dtype, byte order and shape with one long axis as (m,) float64; masked ones are NaN."""
     if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(np.float64).filled(np.nan)
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     return np.array(values, dtype=np.float64).squeeze()
 
 

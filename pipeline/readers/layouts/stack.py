@@ -1,8 +1,8 @@
 """Spectra stacked in 2-D arrays on one wavelength axis, as in MaNGA's row-stacked files: WAVE, FLUX, IVAR, MASK.
 
-Source: Law et al. (2016, AJ 152, 83) and https://www.sdss4.org/dr17/manga/manga-data; wavelengths are in vacuum, the mask is
-DRP3PIXMASK. SRES is the resolving power of each spectrum, SPECRES that of their median, Z their redshifts (the last as in
-the test data of the MaNGA data analysis pipeline).
+Source: Law et al. (2016, AJ 152, 83) and https://www.sdss4.org/dr17/manga/manga-data; wavelengths are in vacuum, the
+mask is DRP3PIXMASK. SRES is the resolving power of each spectrum, SPECRES that of their median, Z their redshifts (the
+last as in the test data of the MaNGA data analysis pipeline).
 """
 
 from typing import Any, Final

@@ -73,8 +73,8 @@ def _read_ecsv(text: str) -> RawSpectrum:
     numbers = {name: table[name] for name in table.colnames if table[name].dtype.kind in "fiub"}
     units = {name: str(table[name].unit or "") for name in numbers}
     medium, source = _medium([f"{key}: {value}" for key, value in table.meta.items()])
-    raw = spectrum_of_columns("ECSV", {name: np.ma.filled(table[name].astype(float), np.nan) for name in numbers}, units,
-                              medium, source)  # fmt: skip
+    columns = {name: np.ma.filled(column.astype(float), np.nan) for name, column in numbers.items()}
+    raw = spectrum_of_columns("ECSV", columns, units, medium, source)
     redshift = table.meta.get("redshift", table.meta.get("REDSHIFT"))
     if isinstance(redshift, int | float):
         raw = RawSpectrum(**(vars(raw) | {"redshift": float(redshift), "redshift_source": "header, redshift"}))

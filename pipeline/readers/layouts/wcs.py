@@ -1,6 +1,6 @@
 """FITS images of one spectrum, or of rows of spectra, whose header says the wavelengths.
 
-Sources: Greisen et al. (2006, A&A 446, 747) for CTYPE; IRAF's DC-FLAG (log-linear dispersion); SDSS' VACUUM and COEFF0/1.
+Sources: Greisen et al. (2006, A&A 446, 747) for CTYPE; IRAF's DC-FLAG (log-linear); SDSS' VACUUM and COEFF0/1.
 """
 
 from typing import Any, Final
@@ -86,14 +86,14 @@ def header_wavelengths(header: fits.Header, length: int) -> tuple[NDArray[np.flo
         If the keywords are missing, or their wavelengths make no sense.
     """
     if "CRVAL1" not in header:
-        return 10.0 ** (float(header["COEFF0"]) + float(header["COEFF1"]) * np.arange(length)), ()
+        return _powers(float(header["COEFF0"]), float(header["COEFF1"]), length), ()
     notes = []
     if "CRPIX1" not in header:
         notes.append("the header has no CRPIX1: the first sample is taken to be at CRVAL1")
     step = float(header.get("CD1_1", header.get("CDELT1", 0.0)))
     first = float(header["CRVAL1"]) + (1 - float(header.get("CRPIX1", 1.0))) * step
     if header.get("DC-FLAG") == 1:
-        return 10.0 ** (first + step * np.arange(length)), tuple(notes)
+        return _powers(first, step, length), tuple(notes)
     ctype, unit = (str(header.get(key, "")).strip() for key in ("CTYPE1", "CUNIT1"))
     if not unit:
         notes.append("the header has no CUNIT1: Angstrom assumed")
@@ -108,6 +108,11 @@ def header_wavelengths(header: fits.Header, length: int) -> tuple[NDArray[np.flo
     except CubeError as error:
         hint = " (a logarithmic axis needs DC-FLAG = 1)" if first + step * length < 20 else ""
         raise SpectrumError(f"{error}{hint}") from error
+
+
+def _powers(first: float, step: float, length: int) -> NDArray[np.float64]:
+    """Wavelengths of an axis that is linear in their logarithm to base ten."""
+    return np.asarray(10.0 ** (first + step * np.arange(length)), dtype=np.float64)
 
 
 def _is_image(hdu: Any) -> bool:
