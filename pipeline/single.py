@@ -25,6 +25,8 @@ from galprote.pipeline.spectra import fit_block, fit_settings
 
 #: Largest share of the model's samples that may be missing: as for cubes.
 MAX_FILLED: Final = 0.15
+#: A larger share of the window that is missing at one end is remarked upon.
+MISSING_END: Final = 0.03
 #: Velocities off the redshift within which answers hold (docs/model-card.md), km/s.
 VELOCITY_RANGE: Final = 150.0
 #: Velocities at which `shift` is searched lie so far apart, km/s.
@@ -173,6 +175,7 @@ def fit_spectrum(
     notes = spectrum.notes
     if variance is None:
         notes = (*notes, f"the file has no errors: the noise is {METHOD}, and so are S/N and errors")
+    notes = (*notes, *end_notes(filled, bands))
     return SpectrumFit(
         spectrum=spectrum,
         redshift=redshift,
@@ -260,6 +263,18 @@ def _rest_frame(
     return rest[0] * scale, np.sqrt(noise[0]) * scale
 
 
+def end_notes(filled: Samples, bands: Samples) -> tuple[str, ...]:
+    """A remark where an end of the window is missing: the network learned gaps inside it (benchmarks/cut_spectra.py)."""
+    present = np.flatnonzero(~filled & ~bands)
+    missing = present[0], len(filled) - 1 - present[-1]
+    return tuple(
+        f"{100 * samples / len(filled):.0f} % of the window is missing at its {end} end: A_V is less certain than its "
+        "error says"
+        for samples, end in zip(missing, ("blue", "red"), strict=True)
+        if samples > MISSING_END * len(filled)
+    )
+
+
 def resolution_notes(spectrum: Spectrum, fwhm: float | None, redshift: float, predictor: Predictor) -> tuple[str, ...]:
     """A remark where a known line spread function differs from the one that the weights were trained for."""
     config = predictor.checkpoint.metadata.get("training", {}).get("config", {})
@@ -270,8 +285,10 @@ def resolution_notes(spectrum: Spectrum, fwhm: float | None, redshift: float, pr
     inside = (axis > WAVELENGTH[0] * (1 + redshift)) & (axis < WAVELENGTH[-1] * (1 + redshift))
     own = spectrum.fwhm if spectrum.fwhm is not None else np.full_like(axis, fwhm or np.nan)
     rest = axis / (1 + redshift)
-    ratio = (own / (1 + redshift) / model.fwhm_at(rest))[inside]
-    low, high = (float(value) for value in np.nanpercentile(ratio, (5, 95)))
+    ratio = (own / (1 + redshift) / model.fwhm_at(rest))[inside & np.isfinite(own)]
+    if not len(ratio):
+        return ()
+    low, high = (float(value) for value in np.percentile(ratio, (5, 95)))
     if max(1 - low, high - 1) < SPREAD_TOLERANCE:
         return ()
     return (

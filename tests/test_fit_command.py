@@ -124,6 +124,8 @@ def test_masks_and_ends(sdss: Path) -> None:
         assert (np.abs(values(cut) - values(whole)) < errors(whole)).all()
         assert 0.08 < cut.filled_fraction < 0.12
         assert cut.filled[0] or cut.filled[-1]
+        assert any("10 % of the window is missing" in note for note in cut.notes)
+    assert not any("of the window is missing" in note for note in whole.notes)
 
 
 def test_too_little_is_refused(sdss: Path) -> None:

@@ -12,7 +12,7 @@ from galprote.model.errors import SpectrumError
 from galprote.pipeline.readers.axis import vacuum_to_air
 from galprote.pipeline.readers.layouts.desi import join_arms
 from galprote.pipeline.readers.layouts.foreign import spectrum_of_specutils
-from galprote.pipeline.readers.spectrum import Spectrum, read_spectrum
+from galprote.pipeline.readers.spectrum import Spectrum, read_spectrum, without_gaps
 from tests import spectra
 from tests.spectra import LOGLAM, REDSHIFT, SNR, light, linear, linear_cards
 
@@ -251,6 +251,28 @@ def test_text_with_a_mask_and_two_columns(tmp_path: Path) -> None:
     check(read_spectrum(down, medium="air"), wavelength, flux, None)
 
 
+def test_rows_that_were_left_out_are_missing(tmp_path: Path) -> None:
+    """A table without its bad rows is the same spectrum as one with NaN in them."""
+    wavelength = linear()
+    flux = light(wavelength)
+    kept = np.ones(len(flux), dtype=bool)
+    kept[[50, 100, 101, 102, 700]] = False
+    kept[900:940] = False
+    path = spectra.write_text(tmp_path / "s.txt", [], wavelength[kept], flux[kept])
+    spectrum = read_spectrum(path, medium="air")
+    check(spectrum, wavelength, np.where(kept, flux, np.nan), None)
+    assert any("45 samples are not in the file" in note for note in spectrum.notes)
+
+
+def test_where_two_samplings_meet_nothing_is_missing() -> None:
+    two = np.concatenate(
+        [np.arange(5000.0, 5100.0, 0.5), np.arange(5100.0, 5300.0, 1.25), np.arange(5300.0, 5400.0, 4)]
+    )
+    complete, place = without_gaps(two)
+    np.testing.assert_array_equal(complete, two)
+    np.testing.assert_array_equal(place, np.arange(len(two)))
+
+
 def test_ecsv(tmp_path: Path) -> None:
     wavelength = linear()
     table = Table({"wavelength": wavelength / 10, "flux": light(wavelength), "error": light(wavelength) / SNR})
@@ -276,6 +298,7 @@ def test_ecsv(tmp_path: Path) -> None:
         ("twice.txt", "wave lambda flux\n5000 5000 1\n5001 5001 2\n", "wave, lambda may all be the wavelength"),
         ("log.txt", "3.70 1\n3.71 1\n3.72 1\n", "are they logarithms"),
         ("same.txt", "5000 1\n5000 1\n5002 1\n", "not monotonic"),
+        ("coarse.txt", "5000 1\n5010 1\n5020 2\n", "10 A wide or more: at most 9.93 A"),
         ("nan.txt", "5000 nan\n5001 nan\n5002 nan\n", "no usable sample"),
         ("binary.dat", b"\xff\xfe\x00\x81" * 10, "neither FITS nor text"),
         ("short.fits", b"SIMPLE  =                    T" + b" " * 500, "damaged|no spectrum"),

@@ -14,6 +14,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from galprote.model.errors import CubeError, GalproteError, SpectrumError
+from galprote.model.grids import STEP
 from galprote.pipeline.readers.axis import Medium, checked_axis
 from galprote.pipeline.readers.layouts.desi import read_desi
 from galprote.pipeline.readers.layouts.foreign import ADVICE, read_foreign
@@ -27,6 +28,11 @@ from galprote.pipeline.readers.units import flux_unit
 
 #: The first that understands a file reads it.
 LAYOUTS: Final[tuple[Layout, ...]] = (read_spec, read_spspec, read_desi, read_stack, read_table, read_image)
+#: Samples this much wider than their neighbours have a gap beside them; as many are added at most.
+GAP: Final = 1.8
+MOST_ADDED: Final = 100_000
+#: As for cubes: wider samples, Angstrom, cannot hold what the model reads in its own of a fourth of it.
+WIDEST: Final = 4 * STEP
 _FITS: Final = (b"SIMPLE  =", b"\x1f\x8b", b"BZh")
 
 
@@ -163,6 +169,8 @@ def _finished(raw: RawSpectrum, path: Path, medium: Medium | None) -> Spectrum:
         unit = flux_unit(raw.unit, muse=False).found
     except CubeError as error:
         raise SpectrumError(str(error).replace("BUNIT", "the flux's unit")) from error
+    if (widest := float(np.diff(wavelength).min())) > WIDEST:
+        raise SpectrumError(f"samples are {widest:.3g} A wide or more: at most {WIDEST:.3g} A can be used")
     flux, variance = raw.flux[order], None if raw.variance is None else raw.variance[order]
     bad = ~np.isfinite(flux) if raw.bad is None else raw.bad[order] | ~np.isfinite(flux)
     if variance is not None and not (variance > 0).any():
@@ -172,22 +180,56 @@ def _finished(raw: RawSpectrum, path: Path, medium: Medium | None) -> Spectrum:
     if bad.all():
         raise SpectrumError(f"{raw.label or 'the spectrum'} has no usable sample")
     suffix = f" {raw.label}" if raw.label else ""
+    complete, place = without_gaps(axis.wavelength)
+    if len(complete) > len(place):
+        notes = (*notes, f"{len(complete) - len(place)} samples are not in the file, and count as missing")
+
+    def placed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        whole = np.full(len(complete), np.nan)
+        whole[place] = values
+        return whole
+
     return Spectrum(
-        wavelength=axis.wavelength,
-        flux=np.where(bad, np.nan, flux),
-        variance=variance,
+        wavelength=complete,
+        flux=placed(np.where(bad, np.nan, flux)),
+        variance=None if variance is None else placed(variance),
         unit=unit,
         name=path.name.removesuffix(".gz").removesuffix(".bz2").rsplit(".", 1)[0] + suffix,
         layout=raw.layout,
         native=native,
         native_source=source,
-        fwhm=None if raw.fwhm is None else raw.fwhm[order],
+        fwhm=None if raw.fwhm is None else placed(raw.fwhm[order]),
         redshift=raw.redshift,
         redshift_source=raw.redshift_source,
         ebv=raw.ebv,
         ebv_source=raw.ebv_source,
         notes=notes,
     )
+
+
+def without_gaps(wavelength: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """An axis with the samples that somebody left out: else those beside a gap would be taken for as wide as it is.
+
+    Parameters
+    ----------
+    wavelength : (m,) float64, increasing
+
+    Returns
+    -------
+    wavelength : (n,) float64
+    place : (m,) int64
+        Where the given samples are among them.
+    """
+    steps = np.diff(wavelength)
+    if len(steps) < 3:
+        return wavelength, np.arange(len(wavelength))
+    # Wider than both neighbours: where two samplings meet, a step is as wide as those on one side.
+    around = np.maximum(np.append(steps[1], steps[:-1]), np.append(steps[1:], steps[-2]))
+    missing = np.where(steps > GAP * around, np.round(steps / around).astype(np.int64) - 1, 0)
+    if missing.sum() > MOST_ADDED:
+        raise SpectrumError(f"its wavelengths leave out {missing.sum():,} samples: are they right?")
+    place = np.arange(len(wavelength)) + np.concatenate([[0], np.cumsum(missing)])
+    return np.interp(np.arange(place[-1] + 1), place, wavelength), place
 
 
 def _medium(raw: RawSpectrum, told: Medium | None) -> tuple[Medium, str, tuple[str, ...]]:

@@ -47,10 +47,12 @@ def bracketed_unit(name: str) -> str:
 
 def has_spectrum(names: list[str]) -> bool:
     """Whether columns of these names are a spectrum."""
-    cleaned = [clean_name(name) for name in names]
-    return any(WAVELENGTH.fullmatch(name) or LOGARITHM.fullmatch(name) for name in cleaned) and any(
-        FLUX.fullmatch(name) for name in cleaned
-    )
+    return bool(wavelength_columns(names)) and any(FLUX.fullmatch(clean_name(name)) for name in names)
+
+
+def wavelength_columns(names: list[str]) -> list[str]:
+    """Those of the names that can be the wavelength, or its logarithm."""
+    return [name for name in names if any(kind.fullmatch(clean_name(name)) for kind in (WAVELENGTH, LOGARITHM))]
 
 
 def spectrum_of_columns(
@@ -76,8 +78,8 @@ def spectrum_of_columns(
         If there is no wavelength or no flux among them, or more than one, or a unit is no length.
     """
     names = {name: clean_name(name) for name in columns}
-    wave = _only(names, re.compile(f"(?:{WAVELENGTH.pattern})|(?:{LOGARITHM.pattern})"), "wavelength")
-    flux = _only(names, FLUX, "flux")
+    wave = _only(wavelength_columns(list(names)), "wavelength", columns)
+    flux = _only([name for name, cleaned in names.items() if FLUX.fullmatch(cleaned)], "flux", columns)
     values, notes = plain(columns[wave]), []
     unit = units.get(wave, "") or bracketed_unit(wave)
     if LOGARITHM.fullmatch(names[wave]):
@@ -106,13 +108,12 @@ def spectrum_of_columns(
     )
 
 
-def _only(names: Mapping[str, str], pattern: re.Pattern[str], what: str) -> str:
-    found = [name for name, cleaned in names.items() if pattern.fullmatch(cleaned)]
+def _only(found: list[str], what: str, columns: Mapping[str, Any]) -> str:
     if len(found) == 1:
         return found[0]
     problem = f"columns {', '.join(found)} may all be the {what}" if found else f"no column is named as the {what}"
     raise SpectrumError(
-        f"{problem}; found {', '.join(names)}: rename them wavelength, flux and error (or ivar, variance, mask)"
+        f"{problem}; found {', '.join(columns)}: rename them wavelength, flux and error (or ivar, variance, mask)"
     )
 
 

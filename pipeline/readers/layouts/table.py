@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from galprote.pipeline.readers.layouts.columns import clean_name, has_spectrum, spectrum_of_columns
+from galprote.pipeline.readers.layouts.columns import has_spectrum, spectrum_of_columns, wavelength_columns
 from galprote.pipeline.readers.layouts.raw import RawSpectrum, choose_row
 from galprote.pipeline.readers.layouts.wcs import stated_medium
 
@@ -22,7 +22,7 @@ def read_table(hdus: fits.HDUList, row: int | None) -> RawSpectrum | None:
         return None
     names = [name for name in table.columns.names if np.issubdtype(table.data[name].dtype, np.number)
              or table.data[name].dtype == bool]  # fmt: skip
-    wave = next(name for name in table.columns.names if "wave" in clean_name(name) or "lam" in clean_name(name))
+    wave = wavelength_columns(list(table.columns.names))[0]
     rows, chosen = 1, 0
     if table.data[wave].ndim > 1 or any(table.data[name].ndim > 1 for name in names):  # arrays in cells
         rows = len(table.data)
