@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/cut_spectra.py
 
-The same 512 spectra (one to five populations, A_V from 0 to 1.5, S/N 40 per sample of 1.25 A) whole, and without a tenth or
-an eighth of the window at the blue or red end: rms error, and the share of true values within one error.
+The same 512 spectra (one to five populations, A_V from 0 to 1.5, S/N 40 per sample of 1.25 A) whole, and without a
+tenth or an eighth of the window at the blue or red end: rms error, and the share of true values within one error.
 """
 
 import numpy as np

@@ -180,11 +180,11 @@ def main() -> None:
 
 
 def shrink(path: Path) -> None:
-    """Keep 96 colours: a third of the size."""
+    """Keep 192 colours: half of the size."""
     from PIL import Image
 
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(96, dither=Image.Dither.NONE)
+        small = image.convert("RGB").quantize(192, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
 
 

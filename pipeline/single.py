@@ -12,27 +12,22 @@ from galprote.model.errors import ConfigError, SpectrumError
 from galprote.model.extinction import ExtinctionLaw
 from galprote.model.grids import WAVELENGTH, covered
 from galprote.model.kinematics import C_KMS
-from galprote.model.line_spread import LineSpread
 from galprote.model.populations import Populations
-from galprote.model.predictor import Predictor
-from galprote.pipeline.block import BlockSettings, populations_of
-from galprote.pipeline.preprocess import is_variance, rebin_to_rest
+from galprote.pipeline.block import BlockSettings, FittedBlock, populations_of
+from galprote.pipeline.preprocess import LARGEST_FLUX, is_variance, rebin_to_rest
 from galprote.pipeline.quality import Status
 from galprote.pipeline.readers.noise import METHOD, der_snr_variance
 from galprote.pipeline.readers.spectrum import Spectrum
 from galprote.pipeline.rebin import edges_of
+from galprote.pipeline.single_notes import end_notes, resolution_notes
 from galprote.pipeline.spectra import fit_block, fit_settings
 
 #: Largest share of the model's samples that may be missing: as for cubes.
 MAX_FILLED: Final = 0.15
-#: A larger share of the window that is missing at one end is remarked upon.
-MISSING_END: Final = 0.03
 #: Velocities off the redshift within which answers hold (docs/model-card.md), km/s.
 VELOCITY_RANGE: Final = 150.0
 #: Velocities at which `shift` is searched lie so far apart, km/s.
 SHIFT_STEP: Final = 118.0
-#: A line spread function that differs more from the weights' is remarked upon, relative.
-SPREAD_TOLERANCE: Final = 0.15
 
 Samples = NDArray[np.bool_]
 
@@ -144,57 +139,32 @@ def fit_spectrum(
     axis, flux, variance = _padded(spectrum, redshift)
     try:
         settings, predictor = fit_settings(
-            axis,
-            redshift=redshift,
-            ebv=ebv,
-            checkpoint=checkpoint,
-            law=law,
-            r_v=r_v,
-            snr_min=0.0,
-            max_filled=max_filled,
-            flux_calibration_error=flux_calibration_error,
-            template_error=template_error,
-            line_filter=None,
-            device=device,
-        )
+            axis, redshift=redshift, ebv=ebv, checkpoint=checkpoint, law=law, r_v=r_v, snr_min=0.0,
+            max_filled=max_filled, flux_calibration_error=flux_calibration_error, template_error=template_error,
+            line_filter=None, device=device,
+        )  # fmt: skip
     except ValueError as error:
         raise ConfigError(str(error)) from error
     flux[masked(axis, masks)] = np.nan
-    window = covered(predictor.model.config.visible)
-    _check_coverage(spectrum, redshift, window, max_filled)
+    _check_coverage(spectrum, redshift, covered(predictor.model.config.visible), max_filled)
     fitted, scale = fit_block(flux[None], None if variance is None else variance[None], settings, predictor)
     populations = populations_of(fitted)
-    batch = fitted.prepared.batch
-    status = Status(int(populations.status[0]))
     if not np.isfinite(populations.log_age[0]):
-        raise SpectrumError(_refusal(spectrum, status, float(batch.filled_fraction[0]), max_filled))
+        raise SpectrumError(_refusal(spectrum, populations, fitted, max_filled))
     rest, sigma = _rest_frame(flux, variance, settings)
+    batch, decoder = fitted.prepared.batch, predictor.checkpoint.decoder
     bands = ~np.array(settings.preprocess.visible)
     filled = ~bands & np.isnan(batch.rebinned[0])
-    decoder = predictor.checkpoint.decoder
-    notes = spectrum.notes
+    notes = (*spectrum.notes, *resolution_notes(spectrum, fwhm, redshift, predictor.checkpoint))
     if variance is None:
         notes = (*notes, f"the file has no errors: the noise is {METHOD}, and so are S/N and errors")
-    notes = (*notes, *end_notes(filled, bands))
     return SpectrumFit(
-        spectrum=spectrum,
-        redshift=redshift,
-        ebv=ebv,
-        populations=populations,
-        flux=rest,
-        error=sigma,
-        model=populations.model_flux[0] * scale,
-        bands=bands,
-        filled=filled,
-        replaced=~bands & ~filled & ~batch.used[0],
-        snr=float(batch.snr[0]),
-        filled_fraction=float(batch.filled_fraction[0]),
-        shift=float(fitted.shift[0]),
-        log_ages=decoder.log_ages,
-        metallicities=decoder.metallicities,
-        checkpoint_sha256=predictor.checkpoint.sha256,
-        notes=(*notes, *resolution_notes(spectrum, fwhm, redshift, predictor)),
-    )
+        spectrum, redshift, ebv, populations, rest, sigma, populations.model_flux[0] * scale,
+        bands, filled, ~bands & ~filled & ~batch.used[0],
+        snr=float(batch.snr[0]), filled_fraction=float(batch.filled_fraction[0]), shift=float(fitted.shift[0]),
+        log_ages=decoder.log_ages, metallicities=decoder.metallicities, checkpoint_sha256=predictor.checkpoint.sha256,
+        notes=(*notes, *end_notes(filled, bands)),
+    )  # fmt: skip
 
 
 def masked(axis: NDArray[np.float64], masks: Sequence[tuple[float, float]]) -> Samples:
@@ -237,7 +207,8 @@ def _check_coverage(spectrum: Spectrum, redshift: float, window: tuple[float, fl
         )
 
 
-def _refusal(spectrum: Spectrum, status: Status, filled: float, max_filled: float) -> str:
+def _refusal(spectrum: Spectrum, populations: Populations, fitted: FittedBlock, max_filled: float) -> str:
+    status, filled = Status(int(populations.status[0])), float(fitted.prepared.batch.filled_fraction[0])
     if status & Status.INCOMPLETE:
         why = (
             f"{100 * filled:.0f} % of the model's samples have no data (flags, masks, ends); at most "
@@ -257,44 +228,13 @@ def _rest_frame(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Flux and its standard deviation on the model's samples, (948,) each."""
     scale = 2.0 ** np.round(np.log2(np.nanmedian(np.abs(flux[flux != 0]))))
-    columns = (flux / scale).astype(np.float32)[:, None]
-    squared = der_snr_variance(columns) if variance is None else (variance / scale**2).astype(np.float32)[:, None]
-    rest, noise = rebin_to_rest(columns, squared, np.isfinite(columns) & is_variance(squared), settings.preprocess)
+    with np.errstate(over="ignore"):  # as in `fit_block`
+        columns = (flux / scale).astype(np.float32)[:, None]
+        squared = der_snr_variance(columns) if variance is None else (variance / scale**2).astype(np.float32)[:, None]
+    rest, noise = rebin_to_rest(
+        columns, squared, (np.abs(columns) < LARGEST_FLUX) & is_variance(squared), settings.preprocess
+    )
     return rest[0] * scale, np.sqrt(noise[0]) * scale
-
-
-def end_notes(filled: Samples, bands: Samples) -> tuple[str, ...]:
-    """A remark where an end of the window is missing: the network learned gaps inside it (benchmarks/cut_spectra.py)."""
-    present = np.flatnonzero(~filled & ~bands)
-    missing = present[0], len(filled) - 1 - present[-1]
-    return tuple(
-        f"{100 * samples / len(filled):.0f} % of the window is missing at its {end} end: A_V is less certain than its "
-        "error says"
-        for samples, end in zip(missing, ("blue", "red"), strict=True)
-        if samples > MISSING_END * len(filled)
-    )
-
-
-def resolution_notes(spectrum: Spectrum, fwhm: float | None, redshift: float, predictor: Predictor) -> tuple[str, ...]:
-    """A remark where a known line spread function differs from the one that the weights were trained for."""
-    config = predictor.checkpoint.metadata.get("training", {}).get("config", {})
-    if (spectrum.fwhm is None and fwhm is None) or "line_spread" not in config:
-        return ()
-    model = LineSpread.model_validate(config["line_spread"])
-    axis = spectrum.wavelength
-    inside = (axis > WAVELENGTH[0] * (1 + redshift)) & (axis < WAVELENGTH[-1] * (1 + redshift))
-    own = spectrum.fwhm if spectrum.fwhm is not None else np.full_like(axis, fwhm or np.nan)
-    rest = axis / (1 + redshift)
-    ratio = (own / (1 + redshift) / model.fwhm_at(rest))[inside & np.isfinite(own)]
-    if not len(ratio):
-        return ()
-    low, high = (float(value) for value in np.percentile(ratio, (5, 95)))
-    if max(1 - low, high - 1) < SPREAD_TOLERANCE:
-        return ()
-    return (
-        f"the instrument's lines are {low:.2f} to {high:.2f} times as wide (FWHM) as those that the weights were "
-        "trained for; the dispersion takes up a part of the difference",
-    )
 
 
 def better_redshift(fit: SpectrumFit) -> float | None:

@@ -183,8 +183,9 @@ def fit_block(
     finite = np.abs(flux[np.isfinite(flux) & (flux != 0)])
     # A power of two changes no bits; in double precision, as single precision times it may overflow.
     scale = np.float64(2.0 ** np.round(np.log2(np.median(finite)))) if finite.size else np.float64(1)
-    spectra = (flux / scale).astype(np.float32)
-    noise = der_snr_variance(spectra.T).T if variance is None else (variance / scale**2).astype(np.float32)
+    with np.errstate(over="ignore"):  # damaged values become infinite, and count as missing
+        spectra = (flux / scale).astype(np.float32)
+        noise = der_snr_variance(spectra.T).T if variance is None else (variance / scale**2).astype(np.float32)
     columns, squared = (np.ascontiguousarray(values.T)[:, None, :] for values in (spectra, noise))
     return predict_block(prepare_block(columns, squared, None, settings), settings, predictor), scale
 

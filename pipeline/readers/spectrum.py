@@ -28,6 +28,8 @@ from galprote.pipeline.readers.units import flux_unit
 
 #: The first that understands a file reads it.
 LAYOUTS: Final[tuple[Layout, ...]] = (read_spec, read_spspec, read_desi, read_stack, read_table, read_image)
+#: Layouts of which errors that are all zero do not mean that there are no data.
+PLAIN: Final = ("FITS table", "FITS image", "text", "ECSV", "specutils")
 #: Samples this much wider than their neighbours have a gap beside them; as many are added at most.
 GAP: Final = 1.8
 MOST_ADDED: Final = 100_000
@@ -140,7 +142,7 @@ def _read_fits(path: Path, row: int | None) -> RawSpectrum | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # astropy warns of cosmetic faults in headers
-            with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+            with path.open("rb") as file, fits.open(file, memmap=False) as hdus:
                 refuse_plate(hdus)
                 found = (read(hdus, row) for read in LAYOUTS)
                 return next((raw for raw in found if raw is not None), None)
@@ -158,29 +160,16 @@ def _finished(raw: RawSpectrum, path: Path, medium: Medium | None) -> Spectrum:
     native, source, notes = _medium(raw, medium)
     order = np.argsort(raw.wavelength, kind="stable")
     order = order[np.isfinite(raw.wavelength[order])]
-    wavelength = raw.wavelength[order]
-    if len(wavelength) and wavelength[-1] < 20:
-        raise SpectrumError(
-            f"wavelengths end at {wavelength[-1]:.4g} Angstrom: are they logarithms? Name the column loglam, "
-            "or set DC-FLAG = 1; or convert to Angstrom"
-        )
-    try:
-        axis = checked_axis(wavelength, native, "", "Angstrom")
-        unit = flux_unit(raw.unit, muse=False).found
-    except CubeError as error:
-        raise SpectrumError(str(error).replace("BUNIT", "the flux's unit")) from error
-    if (widest := float(np.diff(wavelength).min())) > WIDEST:
-        raise SpectrumError(f"samples are {widest:.3g} A wide or more: at most {WIDEST:.3g} A can be used")
+    wavelength, unit = _checked(raw, native, order)
     flux, variance = raw.flux[order], None if raw.variance is None else raw.variance[order]
     bad = ~np.isfinite(flux) if raw.bad is None else raw.bad[order] | ~np.isfinite(flux)
-    if variance is not None and not (variance > 0).any():
-        if raw.layout not in ("FITS table", "FITS image", "text", "ECSV", "specutils"):
-            raise SpectrumError(f"{raw.label or 'the spectrum'} has no sample with information (all are masked)")
-        notes, variance = (*notes, "no error in the file is positive: the noise is estimated"), None
-    if bad.all():
+    uncertain = variance is not None and not (variance > 0).any()
+    if bad.all() or (uncertain and raw.layout not in PLAIN):
         raise SpectrumError(f"{raw.label or 'the spectrum'} has no usable sample")
+    if uncertain:
+        notes, variance = (*notes, "no error in the file is positive: the noise is estimated"), None
     suffix = f" {raw.label}" if raw.label else ""
-    complete, place = without_gaps(axis.wavelength)
+    complete, place = without_gaps(wavelength)
     if len(complete) > len(place):
         notes = (*notes, f"{len(complete) - len(place)} samples are not in the file, and count as missing")
 
@@ -205,6 +194,24 @@ def _finished(raw: RawSpectrum, path: Path, medium: Medium | None) -> Spectrum:
         ebv_source=raw.ebv_source,
         notes=notes,
     )
+
+
+def _checked(raw: RawSpectrum, native: Medium, order: NDArray[np.int64]) -> tuple[NDArray[np.float64], str]:
+    """Ascending wavelengths in air, and the flux's unit, both plausible."""
+    wavelength = raw.wavelength[order]
+    if len(wavelength) and wavelength[-1] < 20:
+        raise SpectrumError(
+            f"wavelengths end at {wavelength[-1]:.4g} Angstrom: are they logarithms? Name the column loglam, "
+            "or set DC-FLAG = 1; or convert to Angstrom"
+        )
+    try:
+        axis = checked_axis(wavelength, native, "", "Angstrom")
+        unit = flux_unit(raw.unit, muse=False).found
+    except CubeError as error:
+        raise SpectrumError(str(error).replace("BUNIT", "the flux's unit")) from error
+    if (widest := float(np.diff(wavelength).min())) > WIDEST:
+        raise SpectrumError(f"samples are {widest:.3g} A wide or more: at most {WIDEST:.3g} A can be used")
+    return axis.wavelength, unit
 
 
 def without_gaps(wavelength: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

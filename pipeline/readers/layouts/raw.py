@@ -85,13 +85,15 @@ def variance_of_inverse(inverse: Any) -> NDArray[np.float64]:
     """Variances of inverse variances; NaN where these are not positive: there is no information."""
     inverse = plain(inverse)
     good = inverse > 0
-    return np.where(good, 1.0 / np.where(good, inverse, 1.0), np.nan)
+    with np.errstate(over="ignore"):
+        return np.where(good, 1.0 / np.where(good, inverse, 1.0), np.nan)
 
 
 def variance_of_sigma(sigma: Any) -> NDArray[np.float64]:
     """Variances of standard deviations; NaN where these are not positive."""
     sigma = plain(sigma)
-    return np.where(sigma > 0, sigma**2, np.nan)
+    with np.errstate(over="ignore"):  # damaged values
+        return np.where(sigma > 0, sigma**2, np.nan)
 
 
 def choose_row(rows: int, row: int | None) -> int:
