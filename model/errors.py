@@ -13,6 +13,10 @@ class CubeError(GalproteError):
     """A data cube cannot be used: missing, damaged, wrong units, shape or wavelength range."""
 
 
+class SpectrumError(GalproteError):
+    """A file with a spectrum cannot be used: missing, damaged, not understood, or of another wavelength range."""
+
+
 class PlanError(GalproteError):
     """The work does not fit into the memory, disk or devices that it was given."""
 

@@ -1,6 +1,7 @@
 """Reads, prepares, fits and stores cubes of spectra: everything between a file and its maps.
 
-`open_cube` opens a cube as a lazy xarray Dataset, `fit_spectra` fits spectra from a notebook.
+`open_cube` opens a cube as a lazy xarray Dataset, `fit_spectra` fits spectra from a notebook; `read_spectrum` reads one
+spectrum from a file, `fit_spectrum` fits it.
 """
 
 from importlib import import_module
@@ -8,11 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from galprote.pipeline.readers import open_cube
+    from galprote.pipeline.readers.spectrum import read_spectrum
+    from galprote.pipeline.single import fit_spectrum
     from galprote.pipeline.spectra import fit_spectra
 
-__all__ = ["fit_spectra", "open_cube"]
+__all__ = ["fit_spectra", "fit_spectrum", "open_cube", "read_spectrum"]
 
-_HOME = {"fit_spectra": "galprote.pipeline.spectra", "open_cube": "galprote.pipeline.readers"}
+_HOME = {
+    "fit_spectra": "galprote.pipeline.spectra",
+    "fit_spectrum": "galprote.pipeline.single",
+    "open_cube": "galprote.pipeline.readers",
+    "read_spectrum": "galprote.pipeline.readers.spectrum",
+}
 
 
 def __getattr__(name: str) -> Any:

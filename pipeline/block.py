@@ -113,7 +113,8 @@ class FittedBlock:
     prepared : PreparedBlock
     values : dict of (k,) float32
         By the names of their maps.
-    dispersion, velocity : (k,) float32
+    dispersion, velocity, shift : (k,) float32
+        As in `Predictions`, km/s.
     grid : (k, n_metallicity, n_age) float32 or None
     model : (k, 948) float32
         Model spectra that fit the observed ones, in units of these' median flux.
@@ -127,6 +128,7 @@ class FittedBlock:
     values: dict[str, NDArray[np.float32]]
     dispersion: NDArray[np.float32]
     velocity: NDArray[np.float32]
+    shift: NDArray[np.float32]
     grid: NDArray[np.float32] | None
     model: NDArray[np.float32]
     continuum: NDArray[np.float32] | None
@@ -220,6 +222,7 @@ def predict_block(prepared: PreparedBlock, settings: BlockSettings, predictor: P
         values,
         found.dispersion,
         found.velocity,
+        found.shift,
         found.grid if settings.grid else None,
         found.model * found.gain[:, None],
         continuum,

@@ -13,7 +13,7 @@ from galprote.model.grids import STEP, covered
 from galprote.model.line_spread import TemplateResolution
 from galprote.model.populations import Populations
 from galprote.model.predictor import Predictor, resolve_device, shared_predictor
-from galprote.pipeline.block import BlockSettings, populations_of, predict_block, prepare_block
+from galprote.pipeline.block import BlockSettings, FittedBlock, populations_of, predict_block, prepare_block
 from galprote.pipeline.line_filter import LineFilterConfig, template_allowance
 from galprote.pipeline.preprocess import PreprocessSettings
 from galprote.pipeline.readers.axis import vacuum_to_air
@@ -113,21 +113,27 @@ def fit_spectra(
     _check_choices(redshift, ebv, r_v, law, device, flux_calibration_error, template_error)
     if vacuum:
         axis = vacuum_to_air(axis)
-    predictor = shared_predictor(None if checkpoint is None else Path(checkpoint), None, resolve_device(device))
-    visible = predictor.model.config.visible
-    _check_coverage(axis, redshift, covered(visible))
-    chosen = line_filter or LineFilterConfig()
-    allowance = _allowance(predictor, chosen)
-    preprocess = PreprocessSettings(
-        tuple(axis.tolist()), redshift, ebv, law, r_v, chosen, snr_min, max_filled, allowance, tuple(visible.tolist())
+    settings, predictor = fit_settings(
+        axis,
+        redshift=redshift,
+        ebv=ebv,
+        checkpoint=checkpoint,
+        law=law,
+        r_v=r_v,
+        snr_min=snr_min,
+        max_filled=max_filled,
+        flux_calibration_error=flux_calibration_error,
+        template_error=template_error,
+        line_filter=line_filter,
+        device=device,
+        fwhm=fwhm,
     )
-    if fwhm is not None:
-        preprocess = replace(preprocess, broadening=_broadening(axis, fwhm, redshift, predictor))
-    settings = BlockSettings(preprocess, False, False, True, flux_calibration_error, template_error)
-    parts = [
-        _fit(spectra[rows], None if noise is None else noise[rows], settings, predictor)
-        for rows in (slice(start, start + BLOCK) for start in range(0, max(len(spectra), 1), BLOCK))
-    ]
+    _check_coverage(axis, redshift, covered(predictor.model.config.visible))
+    parts = []
+    for rows in (slice(start, start + BLOCK) for start in range(0, max(len(spectra), 1), BLOCK)):
+        fitted, scale = fit_block(spectra[rows], None if noise is None else noise[rows], settings, predictor)
+        part = populations_of(fitted)
+        parts.append(replace(part, model_flux=part.model_flux * scale))
     return Populations(
         *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Populations))
     )
@@ -141,17 +147,67 @@ def _broadening(axis: NDArray[np.float64], fwhm: ArrayLike, redshift: float, pre
     return match_resolution(axis, np.broadcast_to(width, axis.shape), redshift, templates, "fwhm").broadening
 
 
-def _fit(
+def fit_settings(
+    axis: NDArray[np.float64],
+    *,
+    redshift: float,
+    ebv: float,
+    checkpoint: str | Path | None,
+    law: ExtinctionLaw,
+    r_v: float,
+    snr_min: float,
+    max_filled: float,
+    flux_calibration_error: float,
+    template_error: float,
+    line_filter: LineFilterConfig | None,
+    device: str,
+    fwhm: ArrayLike | None = None,
+) -> tuple[BlockSettings, Predictor]:
+    """Check and collect all that a fit depends on besides the spectra; parameters as in `fit_spectra`.
+
+    Parameters
+    ----------
+    axis : (m,) float64
+        Observed air wavelengths, Angstrom, increasing; whether they cover the window is not checked.
+
+    Raises
+    ------
+    ValueError
+        If a choice makes no sense.
+    """
+    _check_choices(redshift, ebv, r_v, law, device, flux_calibration_error, template_error)
+    predictor = shared_predictor(None if checkpoint is None else Path(checkpoint), None, resolve_device(device))
+    visible = predictor.model.config.visible
+    chosen = line_filter or LineFilterConfig()
+    allowance = _allowance(predictor, chosen)
+    preprocess = PreprocessSettings(
+        tuple(axis.tolist()), redshift, ebv, law, r_v, chosen, snr_min, max_filled, allowance, tuple(visible.tolist())
+    )
+    if fwhm is not None:
+        preprocess = replace(preprocess, broadening=_broadening(axis, fwhm, redshift, predictor))
+    return BlockSettings(preprocess, False, False, True, flux_calibration_error, template_error), predictor
+
+
+def fit_block(
     flux: NDArray[np.float64], variance: NDArray[np.float64] | None, settings: BlockSettings, predictor: Predictor
-) -> Populations:
-    """Fit (n, m) spectra in a unit of their own, in which single precision neither over- nor underflows."""
+) -> tuple[FittedBlock, np.float64]:
+    """Fit (n, m) spectra in a unit of their own, in which single precision neither over- nor underflows.
+
+    Returns
+    -------
+    FittedBlock
+        In that unit.
+    float64
+        What leads from it to the input's.
+    """
     finite = np.abs(flux[np.isfinite(flux) & (flux != 0)])
-    scale = 2.0 ** np.round(np.log2(np.median(finite))) if finite.size else 1.0  # a power of two changes no bits
-    spectra = (flux / scale).astype(np.float32)
-    noise = der_snr_variance(spectra.T).T if variance is None else (variance / scale**2).astype(np.float32)
+    # A power of two changes no bits; in double precision, as single precision times it may overflow.
+    scale = np.float64(2.0 ** np.round(np.log2(np.median(finite)))) if finite.size else np.float64(1)
+    with np.errstate(over="ignore"):  # damaged values become infinite, and count as missing
+        spectra = (flux / scale).astype(np.float32)
+        noise = der_snr_variance(spectra.T).T if variance is None else (variance / scale**2).astype(np.float32)
     columns, squared = (np.ascontiguousarray(values.T)[:, None, :] for values in (spectra, noise))
-    populations = populations_of(predict_block(prepare_block(columns, squared, None, settings), settings, predictor))
-    return replace(populations, model_flux=populations.model_flux * scale)
+    return predict_block(prepare_block(columns, squared, None, settings), settings, predictor), scale
 
 
 @lru_cache(maxsize=8)

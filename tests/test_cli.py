@@ -16,7 +16,7 @@ from galprote.workflows.survey import GalaxyResult
 from tests import surveys
 from tests.surveys import call
 
-COMMANDS = ("run", "plan", "inspect", "init", "mock", "train", "evaluate")
+COMMANDS = ("run", "plan", "inspect", "init", "mock", "fit", "train", "evaluate")
 Capture = pytest.CaptureFixture[str]
 #: A 40 x 6 cube in chunks of one row: seconds of work, so that a signal meets it in the middle.
 LONG = (40, 6)

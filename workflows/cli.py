@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from galprote.model.errors import ConfigError, GalproteError
-from galprote.workflows import init_command, model_commands
+from galprote.workflows import fit_command, init_command, model_commands
 from galprote.workflows.stop import StoppedError, StopRequest, signals_stop
 from galprote.workflows.terminal import Debug, console, errors, say
 
@@ -234,6 +234,7 @@ def mock(
 
 for _command in (
     init_command.init,
+    fit_command.fit,
     model_commands.train,
     model_commands.appraise,
     model_commands.evaluate,
