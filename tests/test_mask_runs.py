@@ -177,7 +177,7 @@ def test_a_plan_shows_masks_and_what_is_wrong_with_them(
         (
             ({"files": ["no.fits"]}, "N1: no such mask: "),
             ({"regions": ["specMask"]}, "region file "),
-            ({"rest": [[5000, 5400]]}, "all from 5000 to 5399 A"),
+            ({"rest": [[5000, 5400]]}, "all from 5015 to 5400 A"),
             ({"spec_masks": ["N1.reg"]}, "N1.reg, line 1 (image): 1 column(s)"),
         )
     ):
