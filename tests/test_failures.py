@@ -88,7 +88,7 @@ def test_a_chunk_that_fails_again_and_again_costs_its_spaxels(
 
     # What it says
     assert result.outcome == "incomplete"
-    expected = {"galaxy": "N1", "attempts": str(attempts)}
+    expected = {"galaxy": "N1", "step": "fit", "attempts": str(attempts)}
     told = [
         expected
         | dict.fromkeys(("chunk", "first_row", "last_row"), str(n))

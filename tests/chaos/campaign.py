@@ -29,6 +29,10 @@ from tests import surveys
 from tests.slurm_here import slurm, why_not
 
 GALAXIES, SHAPE = ("N1", "N2", "N3"), (40, 6)
+#: One of them in bins: it takes three steps.
+OWN: dict[str, dict[str, Any]] = {
+    "N2": {"binning": {"method": "square", "size": 2, "covariance": 0.2, "snr_min": 0}, "products": {"grid": True}}
+}
 #: Two sets of settings between which the survey changes; the first is the last one, too.
 REDSHIFTS = (surveys.REDSHIFT, 0.0051)
 #: Seconds after which a run counts as hung.
@@ -81,7 +85,8 @@ class Campaign:
     def survey(self, folder: Path, number: int, checkpoint: Path | None = None) -> Path:
         """Write the survey with one of the two settings."""
         if checkpoint is not None:
-            galaxies = [{"name": name, "cube": str(self.folder / "cubes" / f"{name}.fits")} for name in GALAXIES]
+            cubes = self.folder / "cubes"
+            galaxies = [{"name": name, "cube": str(cubes / f"{name}.fits")} | OWN.get(name, {}) for name in GALAXIES]
             surveys.write_survey(folder, galaxies, checkpoint, chunks={"rows": 1}, cluster={"workers": 2})
         path = folder / "survey.yaml"
         content = yaml.safe_load(path.read_text())
@@ -148,7 +153,7 @@ class Campaign:
     def chunks(self) -> int:
         """Number of chunks in the ledgers, and of finished galaxies' chunks."""
         done = sum(SHAPE[0] for _ in self.output.glob("*.zarr"))
-        return done + sum(1 for _ in self.output.glob("*.partial/chunks/*.npz"))
+        return done + sum(1 for part in ("chunks", "bins") for _ in self.output.glob(f"*.partial/{part}/*.npz"))
 
     def do(self, fault: str, driver: subprocess.Popen[bytes], processes: dict[str, Any]) -> None:
         """Do one thing."""
