@@ -165,11 +165,13 @@ def test_demo_analyses_the_mock_with_its_own_redshift_and_dust() -> None:
 
 
 def test_a478_reads_the_cube_that_make_fetches() -> None:
-    (galaxy,) = read_survey(CONFIGS / "a478.yaml").galaxies
+    spaxels, bins = read_survey(CONFIGS / "a478.yaml").galaxies
     fetched = re.search(r"^MINICUBE := (\S+)$", (CONFIGS.parent / "Makefile").read_text(), flags=re.MULTILINE)
     assert fetched
-    assert Path(str(galaxy.cube)).resolve() == CONFIGS.parent / fetched[1]
-    assert galaxy.redshift == 0.0863
+    for galaxy in (spaxels, bins):
+        assert Path(str(galaxy.cube)).resolve() == CONFIGS.parent / fetched[1]
+        assert galaxy.redshift == 0.0863
+    assert (spaxels.binning.on, bins.binning.target_snr) == (False, 25)
 
 
 # ---- the template
