@@ -47,6 +47,7 @@ class Panel:
     empty: tuple[float, float] = (0.0, 1.0)
     factor: float = 1.0
     log: bool = False
+    around_zero: bool = False
 
 
 PANELS: Final = (
@@ -61,6 +62,12 @@ PANELS: Final = (
     Panel("residual_rms", "Residuals", "rms / flux  (%)", "Purples", (0.15, 1.0), (0.0, 10.0), 100.0),
 )
 
+#: A row more where the stars' motion was measured.
+MOTION: Final = (
+    Panel("v_stars", "Velocity", r"$V$  (km/s)", "RdYlBu_r", (0.02, 0.98), (-100.0, 100.0), around_zero=True),
+    Panel("sigma_stars", "Dispersion", r"$\sigma$  (km/s)", "inferno", (0.05, 0.95), (0.0, 100.0)),
+    Panel("v_stars_error", "Error of velocity", r"$1\sigma$  (km/s)", "YlGnBu", (0.1, 1.0)),
+)
 #: Maps that show every value there is: what the others were found from.
 COMPLETE: Final = ("flux", "snr")
 UNFITTED_COLOUR, MASKED_COLOUR, UNTRUSTED_COLOUR, DOUBTFUL_COLOUR = "#dcdcdc", "#a6a6a6", "#6b6b6b", "#d55e00"
@@ -100,7 +107,8 @@ def draw_maps(store: Path, path: Path) -> None:
     """
     group = zarr.open_group(store, mode="r")
     arrays, about = dict(group.arrays()), dict(group.attrs)
-    maps = {name: np.asarray(arrays[name][...]) for name in [*(panel.name for panel in PANELS), "status"]}
+    wanted = [*(panel.name for panel in (*PANELS, *MOTION) if panel in PANELS or panel.name in arrays), "status"]
+    maps = {name: np.asarray(arrays[name][...]) for name in wanted}
     partial = path.with_name(path.name + ".partial")
     try:
         with style.context("default"):
@@ -113,16 +121,17 @@ def draw_maps(store: Path, path: Path) -> None:
 
 
 def draw_figure(maps: dict[str, NDArray[Any]], about: dict[str, Any]) -> Figure:
-    """Draw the maps (y, x) of `PANELS` and `status`, with the attributes of their store."""
+    """Draw the maps (y, x) of `PANELS`, of `MOTION` if they are there, and `status`, with their store's attributes."""
     status = maps["status"]
+    panels = PANELS + (MOTION if all(panel.name in maps for panel in MOTION) else ())
+    rows = len(panels) // COLUMNS
     canvas = plan_canvas((status & Status.NO_DATA) == 0)
-    rows = len(PANELS) // COLUMNS
     width = MARGINS[0] + COLUMNS * (canvas.width + AROUND[0])
     height = MARGINS[1] + MARGINS[2] + rows * (canvas.height + AROUND[1] + AROUND[2])
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     all_axes = []
-    for number, panel in enumerate(PANELS):
+    for number, panel in enumerate(panels):
         row, column = divmod(number, COLUMNS)
         left = MARGINS[0] + column * (canvas.width + AROUND[0])
         bottom = height - MARGINS[2] - (row + 1) * (canvas.height + AROUND[1] + AROUND[2]) + AROUND[1]
@@ -181,6 +190,8 @@ def draw_panel(axes: Axes, bar: Axes, panel: Panel, label: str, maps: dict[str, 
     left_out = np.float32(np.nan) if panel.name not in COMPLETE else maps[panel.name]
     values = np.where(kinds.untrusted, left_out, maps[panel.name]) * np.float32(panel.factor)
     limits = log_limits(values, panel.empty) if panel.log else nice_limits(values, panel.empty)
+    if panel.around_zero:
+        limits = (-max(map(abs, limits)), max(map(abs, limits)))
     colours = ListedColormap(colormaps[panel.colours](np.linspace(*panel.span, 256)))
     norm = LogNorm(*limits, clip=True) if panel.log else Normalize(*limits)
     shown = np.ma.masked_where(~np.isfinite(values) | (panel.log & (values <= 0)), values)
@@ -262,8 +273,8 @@ def draw_words(figure: Figure, maps: dict[str, NDArray[Any]], about: dict[str, A
     fitted = int(np.isfinite(maps["age_lw"]).sum())
     kinds = Kinds.of(maps["status"])
     untrusted = int(kinds.untrusted.sum())
-    untrusted = int(kinds.untrusted.sum())
-    words = f"{fitted:,} spaxels fitted" + (f", {untrusted:,} not trusted" if untrusted else "")
+    bins = f"{about['bins']:,} bins, " if "bins" in about else ""
+    words = f"{bins}{fitted:,} spaxels fitted" + (f", {untrusted:,} not trusted" if untrusted else "")
     text = f"$z$ = {about['redshift']:.5f}     {words}"
     details = figure.text(0, 1 - 0.4 / height, text, fontsize=15, color="#555555", va="center")
     name = figure.text(MARGINS[0] / width, 1 - 0.38 / height, about["galaxy"], color=INK, va="center", weight="bold")
