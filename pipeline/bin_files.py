@@ -9,7 +9,6 @@ bins/sums-00012.npz       which bins these are; written last: its presence means
 
 import hashlib
 import os
-import shutil
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -76,20 +75,30 @@ class BinFiles:
         """Where the covariance of the noise is told."""
         return self.folder / "covariance.json"
 
-    def write_bins(self, bins: Bins) -> None:
-        """Keep the bins; what was made with other ones is removed."""
+    def write_bins(self, bins: Bins, made_of: str) -> None:
+        """Keep the bins, and the hash of the measures that they were made of; what was made with other bins is removed.
+
+        Other bins go first: killed in the middle, there are none, and all that is left is removed when they are made.
+        """
         old = self.read_bins()
         if old is None or digest(old) != digest(bins):
-            for path in self.folder.glob("sums-*"):
+            (self.folder / "bins.npz").unlink(missing_ok=True)
+            for path in [*self.folder.glob("sums-*"), *(self.folder.parent / "chunks").glob("*")]:
                 path.unlink()
-            shutil.rmtree(self.folder.parent / "chunks", ignore_errors=True)
-            (self.folder.parent / "chunks").mkdir()
-        write_arrays(self.folder / "bins.npz", **_arrays(bins))
+        write_arrays(self.folder / "bins.npz", **_arrays(bins), made_of=np.array(made_of))
+
+    def made_of(self) -> str:
+        """Hash of the measures that the bins were made of; '' if there are none."""
+        try:
+            return str(read_arrays(self.folder / "bins.npz")["made_of"])
+        except DAMAGED:
+            return ""
 
     def read_bins(self) -> Bins | None:
         """The bins, if they are known."""
         try:
             found: dict[str, Any] = read_arrays(self.folder / "bins.npz")
+            found.pop("made_of")
             return Bins(**found | {"covariance": float(found["covariance"])})
         except (*DAMAGED, TypeError):
             return None

@@ -17,6 +17,9 @@ from galprote.pipeline.graph import ChunkSummary, CubeReader, located, task_labe
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.spaxel_measures import measure_spaxels
 
+#: Bins that are put together at once.
+AT_ONCE = 128
+
 
 class MeasureGraph:
     """Measures the spaxels of each chunk.
@@ -152,5 +155,11 @@ def _sum(
 def _read(
     bins: Bins, first: int, chunks: range, *, files: BinFiles, channels: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    found = (files.read_sums(index) for index in chunks)
-    return mean_spectra(first, first + len(bins), (sums for sums in found if sums is not None), bins, channels)
+    found = [sums for index in chunks if (sums := files.read_sums(index)) is not None]
+    flux, variance = (np.empty((channels, len(bins)), dtype=np.float32) for _ in range(2))
+    for start in range(0, len(bins), AT_ONCE):  # in double precision: a few at a time
+        part = slice(start, min(start + AT_ONCE, len(bins)))
+        flux[:, part], variance[:, part] = mean_spectra(
+            first + part.start, first + part.stop, found, bins.part(part), channels
+        )
+    return flux, variance

@@ -1,5 +1,6 @@
 """The step between measuring a cube's spaxels and summing them: which bins there are. Reads and writes files."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -87,9 +88,19 @@ def bin_spaxels(files: BinFiles, plan: ChunkPlan, config: BinningConfig, cube: C
     if config.file is not None:
         given = read_bin_numbers(config.file, (plan.ny, plan.nx), (measures.status & Status.NO_DATA) == 0)
     bins = make_bins(measures.signal, measures.noise, usable, config, covariance.a, given)
-    files.write_bins(bins)
     write_text(files.covariance, json.dumps(asdict(covariance), indent=1))
+    files.write_bins(bins, _digest(measures))
     return len(bins)
+
+
+def bins_are_current(files: BinFiles, plan: ChunkPlan) -> bool:
+    """Whether the bins were made of the measures that there are."""
+    return files.covariance.is_file() and files.made_of() == _digest(read_all_measures(files, plan))
+
+
+def _digest(measures: SpaxelMeasures) -> str:
+    parts = (measures.signal, measures.noise, measures.status)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
 
 def _covariance(

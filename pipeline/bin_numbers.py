@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import correlate
 
 from galprote.model.errors import ConfigError
-from galprote.pipeline.images import listing, read_image, with_hdus
+from galprote.pipeline.images import listing, read_named_image, with_hdus
 
 #: What the maps of PHANGS call the image of bin numbers.
 EXTENSIONS: Final = ("BIN_ID", "BINID", "ID")
@@ -50,7 +51,7 @@ def read_bin_numbers(path: str, shape: tuple[int, int], data: NDArray[np.bool_] 
         return _from_table(
             path, *table, shape, np.ones(shape, dtype=bool) if data is None else data, sure=data is not None
         )
-    values = read_image(path, "bin numbers", shape, preferred=EXTENSIONS)
+    values, _ = read_named_image(path, "bin numbers", shape, EXTENSIONS)
     known = np.isfinite(values)
     if not np.array_equal(values[known], np.rint(values[known])):
         raise ConfigError(f"bin numbers {path}: the image has values that are no whole numbers; name its extension")
@@ -94,12 +95,7 @@ def _from_table(
             f"bin numbers {path}: the table covers {row.max() + 1} x {column.max() + 1} spaxels, the cube has "
             f"{shape[0]} x {shape[1]}"
         )
-    places = [
-        (down, left)
-        for down in range(room[0] + 1)
-        for left in range(room[1] + 1)
-        if data[row + down, column + left].all()
-    ]
+    places = _places(row, column, data) if sure else []
     if sure and len(places) != 1:
         raise ConfigError(
             f"bin numbers {path}: the table names no origin, and its spaxels fit onto those with data at {len(places)} "
@@ -109,3 +105,11 @@ def _from_table(
     image = np.full(shape, -1, dtype=np.int32)
     image[row + down, column + left] = numbers
     return image
+
+
+def _places(row: NDArray[np.int64], column: NDArray[np.int64], data: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Offsets at which all of a table's spaxels have data: a correlation counts them at all offsets at once."""
+    spaxels = np.zeros((int(row.max()) + 1, int(column.max()) + 1))
+    spaxels[row, column] = 1.0
+    found = correlate(data.astype(np.float64), spaxels, mode="valid", method="fft")
+    return [(int(down), int(left)) for down, left in np.argwhere(found > spaxels.sum() - 0.5)]

@@ -30,6 +30,9 @@ MOST_PAIRS: Final = 60
 FEWEST_PAIRS: Final = 12
 #: Share of its channels that a spaxel must have.
 ENOUGH_CHANNELS: Final = 0.8
+#: Share of a box's light that a channel must have, and channels that a pair must have.
+ENOUGH_LIGHT: Final = 0.5
+FEWEST_CHANNELS: Final = 100
 #: Square of a normal variable: its median.
 _CHI2_MEDIAN: Final = 0.45494
 
@@ -118,7 +121,8 @@ def _of_size(
         if _usable(signal, noise, top, left, side) and _usable(signal, noise, top, left + side + SPACE, side)
     ]
     step = max(1, len(corners) // MOST_PAIRS)
-    return [_scatter(flux, variance, signal, corner, side) for corner in corners[::step]]
+    found = [_scatter(flux, variance, signal, corner, side) for corner in corners[::step]]
+    return [value for value in found if np.isfinite(value)]
 
 
 def _box(top: int, left: int, side: int) -> tuple[slice, slice]:
@@ -142,10 +146,14 @@ def _scatter(
     formal = np.zeros(flux.shape[0])
     for sign, left in ((1, corner[1]), (-1, corner[1] + side + SPACE)):
         rows, columns = _box(corner[0], left, side)
-        light = float(signal[rows, columns].sum())
-        difference += sign * flux[:, rows, columns].sum(axis=(1, 2), dtype=np.float64) / light
-        formal += variance[:, rows, columns].sum(axis=(1, 2), dtype=np.float64) / light**2
+        values, squares = (part[:, rows, columns].reshape(len(part), -1) for part in (flux, variance))
+        weight = np.maximum(signal[rows, columns].ravel().astype(np.float64), 0.0)
+        light = np.isfinite(values) @ weight  # of the voxels that are there
+        light[light < ENOUGH_LIGHT * weight.sum()] = np.nan
+        difference += sign * np.nansum(values, axis=1, dtype=np.float64) / light
+        formal += np.nansum(squares, axis=1, dtype=np.float64) / light**2
     # Neighbouring channels share noise, too; those two apart hardly do.
     second = difference[2:-2] - 0.5 * (difference[:-4] + difference[4:])
     expected = formal[2:-2] + 0.25 * (formal[:-4] + formal[4:])
-    return float(np.nanmedian(second**2 / expected))
+    ratio = (second**2 / expected)[np.isfinite(second) & (expected > 0)]
+    return float(np.median(ratio)) if len(ratio) >= FEWEST_CHANNELS else np.nan

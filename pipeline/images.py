@@ -17,37 +17,46 @@ _EXTENSION: Final = re.compile(r"(?P<file>.+)\[(?P<extension>[^\[\]]+)\]")
 T = TypeVar("T")
 
 
-def read_image(path: str | Path, what: str, shape: tuple[int, int], *, preferred: tuple[str, ...] = ()) -> NDArray[Any]:
-    """Read an image that must be on a cube's pixels.
+def read_image(path: str | Path, what: str, shape: tuple[int, int]) -> NDArray[Any]:
+    """Read an image that must be on a cube's pixels; of several the first: see `read_named_image`."""
+    return _read(path, what, shape, None)[0]
+
+
+def read_named_image(
+    path: str | Path, what: str, shape: tuple[int, int], preferred: tuple[str, ...]
+) -> tuple[NDArray[Any], str]:
+    """Read an image that must be on a cube's pixels, and its unit (BUNIT, '' if there is none).
 
     Parameters
     ----------
     path : str or Path
-        A FITS file (``.gz`` too), whose first image with two axes is taken, or ``file.fits[EXT]`` with the
-        name or the number of an extension.
+        A FITS file (``.gz`` too), or ``file.fits[EXT]`` with the name or the number of an extension.
     what : str
         What it is, for errors.
     shape : tuple of int
         (y, x) of the cube.
     preferred : tuple of str
-        Names of extensions that are looked for before the first image is taken.
-
-    Returns
-    -------
-    (y, x) array
+        Names of extensions that are looked for; without any of them the file must have one image only.
 
     Raises
     ------
     ConfigError
-        If the file or the extension is missing, is no 2-D image, or is not of the cube's shape.
+        If the file or the extension is missing, is no 2-D image, is not of the cube's shape, or it is not clear which
+        image is meant.
     """
-    values = with_hdus(path, what, lambda hdus, extension: _image(hdus, extension, f"{what} {path}", preferred))
+    return _read(path, what, shape, preferred)
+
+
+def _read(
+    path: str | Path, what: str, shape: tuple[int, int], preferred: tuple[str, ...] | None
+) -> tuple[NDArray[Any], str]:
+    values, unit = with_hdus(path, what, lambda hdus, extension: _image(hdus, extension, f"{what} {path}", preferred))
     if values.shape != tuple(shape):
         raise ConfigError(
             f"{what} {path}: shape {_text(values.shape)} (y x x), but the cube has {_text(shape)}: it must be on the "
             f"cube's pixels"
         )
-    return values
+    return values, unit
 
 
 def with_hdus(path: str | Path, what: str, use: Callable[[Any, str | int | None], T]) -> T:
@@ -83,12 +92,16 @@ def split_extension(text: str) -> tuple[Path, str | int | None]:
     return Path(match["file"]).expanduser(), int(extension) if extension.isdecimal() else extension
 
 
-def _image(hdus: Any, extension: str | int | None, where: str, preferred: tuple[str, ...]) -> NDArray[Any]:
+def _image(
+    hdus: Any, extension: str | int | None, where: str, preferred: tuple[str, ...] | None
+) -> tuple[NDArray[Any], str]:
     if extension is None:
         images = [hdu for hdu in hdus if hdu.is_image and hdu.header["NAXIS"] == 2]
         if not images:
             raise ConfigError(f"{where}: no image with two axes; the HDUs are {listing(hdus)}")
-        named = [hdu for name in preferred for hdu in images if hdu.name == name]
+        named = [hdu for name in preferred or () for hdu in images if hdu.name == name]
+        if preferred is not None and not named and len(images) > 1:
+            raise ConfigError(f"{where}: which image is meant? Name its extension, file.fits[EXT]: {listing(images)}")
         hdu = (named or images)[0]
     else:
         try:
@@ -97,7 +110,7 @@ def _image(hdus: Any, extension: str | int | None, where: str, preferred: tuple[
             raise ConfigError(f"{where}: no extension {extension!r}; the HDUs are {listing(hdus)}") from None
     if not hdu.is_image or hdu.header["NAXIS"] != 2:
         raise ConfigError(f"{where}: extension {extension!r} is no image with two axes")
-    return np.asarray(hdu.data)
+    return np.asarray(hdu.data), str(hdu.header.get("BUNIT", "")).strip()
 
 
 def listing(hdus: Any) -> str:

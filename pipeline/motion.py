@@ -37,8 +37,7 @@ def measure_motion(
     flux, variance : (m, n) float32
         Native spectra.
     settings : PreprocessSettings
-        Their wavelengths, the galaxy's redshift, masks of the observed frame and the broadening to the templates'
-        resolution are heeded.
+        Their wavelengths, the galaxy's redshift, masks and the broadening to the templates' resolution are heeded.
     fitter : KinematicFitter
 
     Returns
@@ -56,6 +55,7 @@ def measure_motion(
         mean, squared = (rebin @ values) / weight, (rebin.multiply(rebin) @ noise) / weight**2
     missing = np.broadcast_to(weight < 0.5, mean.shape)
     mean[missing] = np.nan
+    mean[touched(fitter.edges, settings.masks.rest)] = np.nan
     return fitter(*(np.ascontiguousarray(part.T, dtype=np.float32) for part in (mean, squared)))
 
 

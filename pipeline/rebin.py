@@ -49,19 +49,16 @@ def rebin_matrix(input_edges: NDArray[np.float64], output_edges: NDArray[np.floa
     # An output sample is the difference of two such sums. The cumulative flux at an edge is a sum over all samples
     # before it, so relative to the first edge of the lower stencil only the samples in between remain.
     width = np.diff(input_edges)
-    rows: list[NDArray[np.int64]] = []
-    columns: list[NDArray[np.int64]] = []
-    values: list[NDArray[np.float64]] = []
-    for j in range(n):
-        begin, stop = first[j], first[j + 1] + nodes - 1
-        samples = np.arange(begin, stop)
-        upper = (weights[j + 1][:, None] * (samples < stencil[j + 1][:, None])).sum(axis=0)
-        lower = (weights[j][:, None] * (samples < stencil[j][:, None])).sum(axis=0)
-        value = (upper - lower) * width[begin:stop] / full_width[j]
-        rows.append(np.full(len(samples), j))
-        columns.append(samples)
-        values.append(value)
-    entries = np.concatenate(values)
-    used = np.abs(entries) > 1e-9
-    index = (np.concatenate(rows)[used], np.concatenate(columns)[used])
-    return csr_array((entries[used].astype(np.float32), index), shape=(n, m))
+    begin, stop = first[:-1], first[1:] + nodes - 1
+    samples = begin[:, None] + np.arange(int((stop - begin).max()))
+    difference = np.zeros(samples.shape)
+    for edges, sign in ((slice(1, None), 1.0), (slice(None, -1), -1.0)):
+        part = np.zeros(samples.shape)
+        for node in range(nodes):
+            part += weights[edges, node, None] * (samples < stencil[edges, node, None])
+        difference += sign * part
+    inside = samples < stop[:, None]
+    entries = difference * width[np.minimum(samples, m - 1)] / full_width[:, None]
+    used = inside & (np.abs(entries) > 1e-9)
+    rows = np.broadcast_to(np.arange(n)[:, None], samples.shape)
+    return csr_array((entries[used].astype(np.float32), (rows[used], samples[used])), shape=(n, m))

@@ -1,14 +1,19 @@
 """Velocities of a galaxy's spaxels from a FITS image, and those of bins from their spaxels'."""
 
+import warnings
+
 import numpy as np
+from astropy import units as u
 from numpy.typing import NDArray
 
 from galprote.model.errors import ConfigError
 from galprote.model.kinematics import C_KMS
 from galprote.pipeline.binning import Bins
-from galprote.pipeline.images import read_image
+from galprote.pipeline.images import read_named_image
 from galprote.pipeline.kinematics_config import KinematicsConfig
 
+#: Share of a map's velocities that may be beyond the next number.
+MOST_ABSURD = 0.1
 #: Velocities beyond it are no galaxy's: the map's unit or its zero is another one, km/s.
 LARGEST_KMS = 2000.0
 
@@ -36,7 +41,8 @@ def read_velocities(config: KinematicsConfig, redshift: float, shape: tuple[int,
         If the map cannot be read, or its velocities are not km/s relative to what `relative_to` says.
     """
     where = f"velocity map {config.map}"
-    values = read_image(str(config.map), "velocity map", shape, preferred=("V_STARS", "V")).astype(np.float64)
+    found, unit = read_named_image(str(config.map), "velocity map", shape, ("V_STARS", "V"))
+    values = found.astype(np.float64) * _kms(where, unit)
     values[~np.isfinite(values)] = np.nan
     if config.relative_to == "zero":
         values = C_KMS * ((1 + values / C_KMS) / (1 + redshift) - 1)
@@ -49,8 +55,24 @@ def read_velocities(config: KinematicsConfig, redshift: float, shape: tuple[int,
             f"are wanted, relative to {'that redshift' if config.relative_to == 'redshift' else 'zero (c z)'}; see "
             f"kinematics.relative_to"
         )
-    values[np.abs(values) > LARGEST_KMS] = np.nan
+    absurd = np.abs(values) > LARGEST_KMS
+    if absurd.sum() > MOST_ABSURD * np.isfinite(values).sum():
+        raise ConfigError(
+            f"{where}: {absurd.sum():,} of {np.isfinite(values).sum():,} spaxels have velocities over "
+            f"{LARGEST_KMS:,.0f} km/s: is its unit km/s, and is it the right image?"
+        )
+    values[absurd] = np.nan
     return values.astype(np.float32)
+
+
+def _kms(where: str, unit: str) -> float:
+    """What a map's values are multiplied by; without a BUNIT they are taken to be km/s."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", u.UnitsWarning)
+            return float(u.Unit(unit or "km/s").to(u.km / u.s))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: BUNIT = '{unit}' is no velocity: km/s is wanted, or m/s") from error
 
 
 def velocities_of_bins(velocity: NDArray[np.float32], bins: Bins) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,13 +19,17 @@ from numpy.typing import NDArray
 from galprote.model.errors import ConfigError
 from galprote.model.kinematics import C_KMS
 from galprote.pipeline import bin_graph, graph
+from galprote.pipeline.bin_files import BinFiles
 from galprote.pipeline.bin_sums import mean_spectra, sum_block
 from galprote.pipeline.binning import make_bins
 from galprote.pipeline.binning_config import BinningConfig
+from galprote.pipeline.kinematics_config import KinematicsConfig
 from galprote.pipeline.products import EVERY_MAP, KINEMATIC_MAPS
 from galprote.pipeline.quality import NOT_FITTED, Status
 from galprote.pipeline.readers import open_cube
 from galprote.pipeline.spaxel_measures import channels_in, measure_spaxels
+from galprote.pipeline.velocity_map import read_velocities
+from galprote.workflows import phases
 from galprote.workflows.stop import StoppedError
 from tests import cubes, surveys, trouble
 
@@ -334,3 +339,97 @@ def test_velocities_that_are_measured(tmp_path: Path, checkpoint: Path) -> None:
     with fits.open(tmp_path / "none" / "out" / "N1_MAPS.fits") as hdus:
         assert hdus["V_STARS"].header["BUNIT"] == "km / s"
         np.testing.assert_array_equal(hdus["SIGMA_STARS_ERR"].data, maps["sigma_stars_error"].values)
+
+
+# --- trouble upon trouble ---
+
+
+def stop_in(survey: Path, step: str, chunk: int) -> None:
+    """Run until a chunk of a step is under way, and stop there."""
+    function, module = STEPS[step]
+
+    def strike(here: trouble.Step) -> None:
+        if here.index == chunk:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with trouble.before(function, strike, module), pytest.raises(StoppedError):
+        surveys.run_here(survey)
+
+
+@pytest.mark.parametrize("step", ["measure", "sum"])
+def test_a_failed_chunk_that_is_done_in_a_run_that_is_stopped(
+    tmp_path: Path, cube: Path, checkpoint: Path, undisturbed: Path, step: str
+) -> None:
+    """Its bins are not those of the run in which it failed, nor are their fits."""
+    function, module = STEPS[step]
+    survey = small(tmp_path, cube, checkpoint)
+    with trouble.before(function, trouble.failing(1), module):
+        (result,) = surveys.run_here(survey)
+    assert result.outcome == "incomplete"
+    stop_in(survey, step, 1)
+    out = run(survey)
+    assert surveys.tree(out) == surveys.tree(undisturbed)
+
+
+@pytest.mark.parametrize("after", ["measure", "sum"])
+def test_an_error_between_two_steps_is_not_the_end(
+    tmp_path: Path, cube: Path, checkpoint: Path, undisturbed: Path, after: str
+) -> None:
+    """A file system that stalls for a moment."""
+    original, calls = phases.bins_of, []
+
+    def stale(files: BinFiles) -> Any:
+        calls.append(files)
+        if len(calls) == (1 if after == "measure" else 2):
+            raise OSError(116, "Stale file handle")
+        return original(files)
+
+    survey = small(tmp_path, cube, checkpoint)
+    with mock.patch.object(phases, "bins_of", stale):
+        out = run(survey)
+    assert surveys.tree(out) == surveys.tree(undisturbed)
+
+
+def test_bins_that_cannot_be_made_are_not_made_three_times(tmp_path: Path, cube: Path, checkpoint: Path) -> None:
+    survey = small(tmp_path, cube, checkpoint, binning=BINNING | {"snr_min": 1e6})
+    progress = surveys.Recorder()
+    (result,) = surveys.run_here(survey, progress=progress)
+    assert result.outcome == "failed"
+    assert "lower binning.snr_min" in result.error
+    assert not [text for text in progress.messages if "trying again" in text]
+
+
+def test_covariance_is_measured_through_gaps(tmp_path: Path, checkpoint: Path) -> None:
+    """Every spaxel lacks a few channels, each others."""
+    rng = np.random.default_rng(5)
+    flux, variance = surveys.spectra(16 * 60, seed=3, snr=3.0)
+    flux[rng.random(flux.shape) < 0.03] = np.nan
+    path = cubes.write_muse_cube(
+        tmp_path / "gaps.fits", *(part.reshape(-1, 16, 60) for part in (flux, variance)),
+        cubes.muse_cards(surveys.FIRST_CHANNEL),
+    )  # fmt: skip
+    binning = {"method": "square", "size": 4, "snr_min": 0}
+    out = run(small(tmp_path, path, checkpoint, binning=binning))
+    with xr.open_zarr(out / "N1.zarr") as store:
+        assert 0 <= store.attrs["covariance"] < 0.3
+        assert len(store.attrs["covariance_spaxels"]) >= 4
+        assert np.isfinite(store["age_lw"].values).any()
+
+
+def test_maps_in_other_units_and_files_of_many_images(tmp_path: Path, cube: Path, checkpoint: Path) -> None:
+    velocity = np.linspace(-150, 150, 96).reshape(SHAPE).astype(np.float32)
+    hdu = fits.ImageHDU(1000 * velocity, name="STELLAR_VEL")
+    hdu.header["BUNIT"] = "m/s"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones(SHAPE), name="FLUX"), hdu]).writeto(tmp_path / "v.fits")
+    survey = small(tmp_path, cube, checkpoint, kinematics={"method": "map", "map": "v.fits"})
+    with pytest.raises(ConfigError, match=r"which image is meant\? .* FLUX, . STELLAR_VEL"):
+        surveys.run_here(survey)
+    config = KinematicsConfig(method="map", map=f"{tmp_path}/v.fits[STELLAR_VEL]")
+    np.testing.assert_allclose(read_velocities(config, 0.005, SHAPE), velocity, atol=1e-3)
+    hdu.header["BUNIT"] = "Angstrom"
+    hdu.writeto(tmp_path / "w.fits")
+    with pytest.raises(ConfigError, match="BUNIT = 'Angstrom' is no velocity"):
+        read_velocities(config.model_copy(update={"map": f"{tmp_path}/w.fits"}), 0.005, SHAPE)
+    write_image(tmp_path / "x.fits", 1000 * velocity, "V_STARS")
+    with pytest.raises(ConfigError, match="spaxels have velocities over 2,000 km/s"):
+        read_velocities(config.model_copy(update={"map": f"{tmp_path}/x.fits"}), 0.005, SHAPE)

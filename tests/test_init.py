@@ -204,7 +204,7 @@ def test_manga_takes_redshifts_from_drpall(capsys: Capture, tmp_path: Path, give
     _, galaxies = init(capsys, folder, "--survey", "manga", *words)
     assert galaxies.keys() == {"manga-7443-12703", "manga-8485-1901", "manga-8485-1902"}
     assert [galaxy["redshift"] for galaxy in galaxies.values()] == [0.0402719, 0.0408, None]
-    assert [galaxy["foreground"]["ebv"] for galaxy in galaxies.values()] == [0.0187, 0.0187, None]
+    assert [galaxy["foreground"]["ebv"] for galaxy in galaxies.values()] == [0.01608, 0.01608, None]
     text = (folder / "survey.yaml").read_text()
     assert "nsa_z of drpall-v3_1_1.fits" in text
     assert "Schlegel" in text, "EBVGAL is not on the scale of SF11"
@@ -217,7 +217,7 @@ def test_manga_without_drpall_knows_no_redshift(capsys: Capture, tmp_path: Path)
     output, galaxies = init(capsys, tmp_path, "--survey", "manga")
     (galaxy,) = galaxies.values()
     assert galaxy["redshift"] is None
-    assert galaxy["foreground"] == {"ebv": 0.0187, "source": "SFD98"}
+    assert galaxy["foreground"] == {"ebv": 0.01608, "source": "0.86 x SFD98"}
     assert "Fill in the redshift of manga-7443-12703" in output
 
 

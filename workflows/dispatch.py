@@ -21,7 +21,7 @@ from typing import Any, Final
 from distributed import Client, Future, KilledWorker
 from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
-from galprote.model.errors import ConfigError, CubeError
+from galprote.model.errors import ConfigError, CubeError, GalproteError
 from galprote.pipeline.graph import failing_worker
 from galprote.workflows.attempt import LAST, Attempt, Work
 from galprote.workflows.cluster import Keeper
@@ -216,6 +216,8 @@ class Dispatcher:
             self.stop.ask("no worker has what the tasks ask for (a GPU?)")
         elif isinstance(error, NoWorkerError):  # no chunk's fault
             self.stop.ask(f"no worker came back within {error.timeout:.0f} s")
+        elif attempt.index == LAST and isinstance(error, GalproteError):  # it would say the same again
+            self._give_up(attempt.work, error)
         elif isinstance(error, KilledWorker):
             attempt.deaths += 1
             self._again(attempt, attempt.deaths, self.deaths, "its worker died")

@@ -177,7 +177,7 @@ def check_galaxy(
     store = GalaxyStore(output, galaxy.name)
     shape, _ = cube_shape(cube_path, galaxy.redshift, model.window)
     check_masked_share(wavelength_masks(galaxy.masks), galaxy.redshift, model.visible, galaxy.name)
-    check_files(galaxy, shape[1:])
+    check_files(galaxy, shape[1:], model.window)
     if is_gzip(cube_path):
         check_mask_files(galaxy.masks, shape[1:])
         headers = _recorded_headers(store)
@@ -230,14 +230,20 @@ def velocities(galaxy: GalaxyConfig, shape: tuple[int, int]) -> NDArray[np.float
     return read_velocities(galaxy.kinematics, galaxy.redshift, shape)
 
 
-def check_files(galaxy: GalaxyConfig, shape: tuple[int, int]) -> None:
-    """Check what else belongs to a galaxy: the file of bins, the map of velocities.
+def check_files(galaxy: GalaxyConfig, shape: tuple[int, int], window: tuple[float, float]) -> None:
+    """Check what else belongs to a galaxy: the file of bins, the map of velocities, where S/N is measured.
 
     Raises
     ------
     ConfigError
         If they cannot be used, or a package that the binning needs is missing.
     """
+    low, high = galaxy.binning.snr_window
+    if galaxy.binning.on and not (window[0] - 5 <= low and high <= window[1] + 5):
+        raise ConfigError(
+            f"{galaxy.name}: binning.snr_window = [{low:g}, {high:g}] is not within what the weights read, "
+            f"{window[0]:.0f}-{window[1]:.0f} A"
+        )
     velocities(galaxy, shape)
     if galaxy.binning.file is not None:
         read_bin_numbers(galaxy.binning.file, shape)

@@ -17,7 +17,7 @@ import numpy as np
 from astropy.table import Table
 
 from galprote.model.errors import ConfigError
-from galprote.workflows.header_values import REDSHIFTS, SPEED_OF_LIGHT_KMS
+from galprote.workflows.header_values import REDSHIFTS, SFD_TO_SF11, SPEED_OF_LIGHT_KMS
 
 #: Surveys with a bundled table.
 BUNDLED: Final = ("phangs", "mauve")
@@ -199,7 +199,9 @@ def _galaxy(path: Path, row: Any, name: str, redshifts: Sequence[str], ebv: str 
     if reddening is not None and not 0 <= reddening <= 5:
         remarks.append(f"{ebv} = {reddening:g} in {path.name} is no E(B-V)")
         reddening = None
-    source = "SFD98" if str(ebv).lower() == "ebvgal" else path.name
+    source = path.name
+    if str(ebv).lower() == "ebvgal" and reddening is not None:
+        reddening, source = round(SFD_TO_SF11 * reddening, 5), f"{SFD_TO_SF11:g} x SFD98"
     return KnownGalaxy(label, redshift, reddening, f"{column} of {path.name}", source, "; ".join(remarks))
 
 

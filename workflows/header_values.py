@@ -17,6 +17,8 @@ _REDSHIFT: Final = "REDSHIFT"
 _VELOCITY: Final = "MED_VEL"
 #: MaNGA's E(B-V), from the maps of Schlegel et al. (1998).
 _EBV: Final = "EBVGAL"
+#: E(B-V) of Schlegel, Finkbeiner & Davis (1998) to that of Schlafly & Finkbeiner (2011, ApJ 737, 103).
+SFD_TO_SF11: Final = 0.86
 #: Frames in which wavelengths are as far from the barycentre's as the Earth moves (30 km/s), or the Sun (20 km/s).
 _OTHER_FRAMES: Final = {"TOPOCENT": 30, "GEOCENTR": 30, "LSRK": 20, "LSRD": 20}
 
@@ -85,7 +87,7 @@ def _judged(found: Any, comment: str) -> HeaderValue:
 
 
 def header_ebv(headers: Sequence[fits.Header]) -> HeaderValue:
-    """Find the Milky Way's E(B-V): MaNGA's keyword EBVGAL.
+    """Find the Milky Way's E(B-V): MaNGA's keyword EBVGAL, brought to the scale of Schlafly & Finkbeiner (2011).
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ def header_ebv(headers: Sequence[fits.Header]) -> HeaderValue:
     number = _number(found)
     if number is None or not 0 < number <= 5:
         return HeaderValue(doubt=f"the header's {_EBV} = {found} is no E(B-V)")
-    return HeaderValue(number, "SFD98")
+    return HeaderValue(round(SFD_TO_SF11 * number, 5), f"{SFD_TO_SF11:g} x SFD98")
 
 
 def frame_doubt(header: fits.Header) -> str:

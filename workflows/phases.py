@@ -4,7 +4,7 @@ Spaxels are fitted and published: one step. For bins, spaxels are measured (then
 and their spectra are fitted and published: three.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from galprote.pipeline.bin_files import BinFiles
 from galprote.pipeline.bin_graph import BinReader, MeasureGraph, SumGraph
-from galprote.pipeline.bin_making import CubeAgain, bin_spaxels, bins_of
+from galprote.pipeline.bin_making import CubeAgain, bin_spaxels, bins_are_current, bins_of
 from galprote.pipeline.binning import Bins
 from galprote.pipeline.graph import ChunkGraph, CubeReader, ModelReference
 from galprote.pipeline.plan import FEWEST_SPAXELS, ChunkPlan
@@ -64,18 +64,41 @@ class Phase:
     rows: Callable[[int], tuple[int, int]]
 
 
-#: Gives steps, and is sent what the last one's `last` gave.
-Phases = Generator[Phase, Any, None]
+def next_phase(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu: bool, after: str = "") -> Phase:
+    """The first step that is left to do of a galaxy.
+
+    What is on the disk decides, so that it may be asked again after an error.
+
+    Parameters
+    ----------
+    job : GalaxyJob
+    opened : OpenedGalaxy
+    model : ModelReference
+    gpu : bool
+        Whether predictions are for workers with a GPU.
+    after : {"", "measure", "sum"}
+        The step that this run has just ended: some of its chunks may have been given up.
+    """
+    if not job.galaxy.binning.on:
+        return _fit_spaxels(job, opened, model, gpu=gpu)
+    plan, store = job.plan, job.store
+    files = BinFiles(store.partial / "bins")
+    if not after:
+        measured = files.measured(plan)
+        if len(measured) < len(plan.chunks) or not bins_are_current(files, plan):
+            return _measure(job, opened, model, files, measured)
+    bins, _ = bins_of(files)
+    if after != "sum":
+        summed = files.summed(plan)
+        if len(summed) < len(plan.chunks):
+            missing = [rows for index, rows in enumerate(plan.chunks) if index not in summed]
+            _forget_fits(job, bin_plan(plan, len(bins)), bins, missing)
+            graph = SumGraph(CubeReader(opened.cube), plan, store.name, files, bins)
+            return Phase("sum", plan, graph, summed, _nothing, partial(_image_rows, plan))
+    return _fit_bins(job, opened, model, files, bins, gpu=gpu)
 
 
-def galaxy_phases(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu: bool) -> Phases:
-    """The steps that are left to do of a galaxy."""
-    if job.galaxy.binning.on:
-        return _of_bins(job, opened, model, gpu=gpu)
-    return _of_spaxels(job, opened, model, gpu=gpu)
-
-
-def _of_spaxels(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu: bool) -> Phases:
+def _fit_spaxels(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu: bool) -> Phase:
     plan, store = job.plan, job.store
     if not store.store.is_dir():  # killed before the store was there, or never begun
         store.create(opened.layout.cubes, plan, opened.layout.attributes)
@@ -83,26 +106,23 @@ def _of_spaxels(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, 
         CubeReader(opened.cube), plan, opened.excluded, opened.settings, model, store, gpu=gpu, velocity=opened.velocity
     )
     last = partial(publish_products, store, plan, opened.layout, job.galaxy.products, job.cube_path)
-    yield Phase("fit", plan, graph, store.finished_chunks(plan), last, partial(_image_rows, plan))
+    return Phase("fit", plan, graph, store.finished_chunks(plan), last, partial(_image_rows, plan))
 
 
-def _of_bins(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu: bool) -> Phases:
-    plan, store, config = job.plan, job.store, job.galaxy.binning
-    files, reader = BinFiles(store.partial / "bins"), CubeReader(opened.cube)
-    rows = partial(_image_rows, plan)
-    done = files.measured(plan)
-    if len(done) < len(plan.chunks) or files.read_bins() is None or not files.covariance.is_file():
-        redshift = job.galaxy.redshift
-        channels = channels_in(opened.cube["wavelength"].values, config.snr_window, redshift)
-        measure = MeasureGraph(reader, plan, store.name, files, channels, opened.excluded)
-        again = CubeAgain(job.cube_path, redshift, model.window, store.scratch)
-        yield Phase("measure", plan, measure, done, partial(_make_bins, files, plan, config, again), rows)
-    bins, _ = bins_of(files)
-    done = files.summed(plan)
-    if len(done) < len(plan.chunks):
-        yield Phase("sum", plan, SumGraph(reader, plan, store.name, files, bins), done, _nothing, rows)
+def _measure(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, files: BinFiles, measured: set[int]) -> Phase:
+    plan, config, redshift = job.plan, job.galaxy.binning, job.galaxy.redshift
+    channels = channels_in(opened.cube["wavelength"].values, config.snr_window, redshift)
+    graph = MeasureGraph(CubeReader(opened.cube), plan, job.store.name, files, channels, opened.excluded)
+    again = CubeAgain(job.cube_path, redshift, model.window, job.store.scratch)
+    last = partial(_make_bins, files, plan, config, again)
+    return Phase("measure", plan, graph, measured, last, partial(_image_rows, plan))
+
+
+def _fit_bins(
+    job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, files: BinFiles, bins: Bins, *, gpu: bool
+) -> Phase:
+    plan, store = job.plan, job.store
     own = bin_plan(plan, len(bins))
-    _forget_fits(job, own, bins, [rows for index, rows in enumerate(plan.chunks) if index not in done])
     finished = store.finished_chunks(own)
     if not finished or not store.store.is_dir():
         store.create(opened.layout.cubes, own, opened.layout.attributes)
@@ -111,11 +131,11 @@ def _of_bins(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu
     spectra = BinReader(files, bins, plan, own, store.name)
     graph = ChunkGraph(spectra, own, None, opened.settings, model, store, gpu=gpu, velocity=velocity)
     last = partial(publish_bins, store, own, plan, files, opened.layout, job.galaxy.products, job.cube_path)
-    yield Phase("fit", own, graph, finished, last, partial(_bin_rows, own, bins.rows))
+    return Phase("fit", own, graph, finished, last, partial(_bin_rows, own, bins.rows))
 
 
 def _forget_fits(job: GalaxyJob, plan: ChunkPlan, bins: Bins, summed: list[slice]) -> None:
-    """Remove what was fitted without rows that are summed only now."""
+    """Remove what was fitted without rows that are still to be summed."""
     for index, mine in enumerate(plan.chunks):
         first, last = bins.rows[mine, 0], bins.rows[mine, 1]
         if any(((first < rows.stop) & (last >= rows.start)).any() for rows in summed):

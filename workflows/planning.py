@@ -33,7 +33,7 @@ from galprote.pipeline.spatial_masks import check_mask_files
 from galprote.pipeline.spectral_masks import band_words, check_masked_share, wavelength_masks
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.capacity import Capacity, capacity
-from galprote.workflows.galaxy import resolution_match
+from galprote.workflows.galaxy import check_files, resolution_match
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
                 opened = open_cube(cube, redshift=galaxy.redshift, rest_window=window)
                 resolution_match(galaxy, opened, checkpoint_resolution(survey.model.checkpoint or default_checkpoint()))
         masks = _describe_masks(galaxy, shape[1:], visible)
+        check_files(galaxy, shape[1:], window)
         plan = galaxy_plan(survey, capacity(survey), galaxy, shape, None)
     except GalproteError as error:
         return PlannedGalaxy(galaxy.name, source, None, 0, state, products, str(error))

@@ -36,8 +36,8 @@ _UNKNOWN: Final = """\
 """
 _SCHLEGEL: Final = """\
 #
-# SFD98: E(B-V) of Schlegel, Finkbeiner & Davis (1998, ApJ 500, 525), as the file has it. Schlafly & Finkbeiner (2011,
-# ApJ 737, 103), SF11, find 0.86 of it.
+# 0.86 x SFD98: E(B-V) of Schlegel, Finkbeiner & Davis (1998, ApJ 500, 525), which the file has, times 0.86: the scale
+# of Schlafly & Finkbeiner (2011, ApJ 737, 103), SF11.
 """
 _DEFAULTS: Final = """
 output: maps
@@ -83,7 +83,7 @@ def survey_text(
     parts = [_HEAD.format(count=_count(len(entries), "galaxy", "galaxies"), kind=kind)]
     if unknown:
         parts.append(_UNKNOWN.format(count=_count(unknown, "VALUE IS", "VALUES ARE")))
-    if any(entry.ebv_source == "SFD98" for entry in entries):
+    if any(entry.ebv_source.endswith("x SFD98") for entry in entries):
         parts.append(_SCHLEGEL)
     where = cube_prefix(folder, output)
     common = _common_pattern(entries)

@@ -1,7 +1,9 @@
 """A galaxy on its way through the workers: its steps, their chunks, and what became of them."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from distributed import Client, Future
@@ -12,7 +14,7 @@ from galprote.pipeline.graph import ChunkSummary, ModelReference
 from galprote.workflows.attempt import HOPELESS, LAST
 from galprote.workflows.failures import ChunkFailure, describe
 from galprote.workflows.galaxy import GalaxyJob, OpenedGalaxy, open_galaxy
-from galprote.workflows.phases import Phase, Phases, galaxy_phases
+from galprote.workflows.phases import Phase, next_phase
 
 
 @dataclass
@@ -23,10 +25,10 @@ class GalaxyWork:
     ----------
     job : GalaxyJob
     opened : OpenedGalaxy
-    phases : Phases
-        The steps after the present one.
+    following : callable
+        Gives the step that follows one of this name.
     phase : Phase
-        The present one.
+        The present step.
     listener : Listener
         Told of everything.
     chunks : deque of int
@@ -39,7 +41,7 @@ class GalaxyWork:
 
     job: GalaxyJob
     opened: OpenedGalaxy
-    phases: Phases
+    following: Callable[[str], Phase]
     phase: Phase
     listener: "Listener"
     chunks: deque[int] = field(init=False)
@@ -112,12 +114,11 @@ class GalaxyWork:
 
     def ended(self, value: Any) -> bool:
         """The step is over, and `value` is what its end gave; opens the next one, or says that it was the last."""
-        try:
-            self._open(self.phases.send(value))
-        except StopIteration:
+        if self.phase.name == "fit":
             self.job.store.remove_scratch()
             self.listener.finished(self.name, int(value), self.failures)
             return True
+        self._open(self.following(self.phase.name))
         self.listener.phase(self)
         return False
 
@@ -147,8 +148,8 @@ def begin_galaxy(
     if not same:
         store.begin(opened.layout.provenance, job.plan.rows)
     store.record_failures([])
-    phases = galaxy_phases(job, opened, model, gpu=gpu)
-    return GalaxyWork(job, opened, phases, next(phases), listener)
+    following = partial(next_phase, job, opened, model, gpu=gpu)
+    return GalaxyWork(job, opened, lambda name: following(after=name), following(), listener)
 
 
 class Listener(Protocol):

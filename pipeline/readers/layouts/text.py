@@ -81,10 +81,21 @@ def _read_ecsv(text: str) -> RawSpectrum:
     return raw
 
 
+#: How a comment says what wavelengths are in; an air mass is no such thing.
+_SAID: Final = (
+    r"\bin {}\b(?!\W*mass)",
+    r"\b{}[ -]*wave",
+    r"\bwave\w*[^a-z]{{0,3}}{}\b(?!\W*mass)",
+    r"\b(?:medium|airorvac|wave\w*|lambda)\s*[:=]\s*\W?(?:in )?{}\b(?!\W*mass)",
+)
+
+
 def _medium(comments: list[str]) -> tuple[Medium | None, str]:
-    """Air or vacuum, if exactly one of the words is in the comments."""
-    words = {word for line in comments for word in re.findall(r"[a-z]+", line.lower())}
-    air, vacuum = "air" in words, bool(words & {"vacuum", "vac"})
+    """Air or vacuum, if the comments say of the wavelengths that they are in one of the two."""
+    air, vacuum = (
+        any(re.search(pattern.format(medium), line.lower()) for line in comments for pattern in _SAID)
+        for medium in ("air", "vac(?:uum)?")
+    )
     if air == vacuum:
         return None, ""
     return ("air" if air else "vacuum"), "the comments"
