@@ -185,7 +185,7 @@ def galaxy_cards(about: dict[str, Any]) -> Cards:
     settings = yaml.safe_dump(record["settings"], width=70).splitlines()
     return [
         ("OBJECT", _ascii(about["galaxy"]), ""),
-        ("REDSHIFT", float(about["redshift"]), "barycentric; taken out of the whole cube"),
+        ("REDSHIFT", float(about["redshift"]), "barycentric; of the galaxy"),
         ("EBV_MW", float(about["foreground_ebv"]), "[mag] E(B-V) of the Milky Way, corrected"),
         ("LAW_MW", _ascii(about["foreground_law"]), "extinction law of the dust of the Milky Way"),
         ("RV_MW", float(about["foreground_r_v"]), "R_V of the dust of the Milky Way"),
@@ -193,6 +193,12 @@ def galaxy_cards(about: dict[str, Any]) -> Cards:
         ("MASKOBS", _ascii(about["masked_observed"]), "[A] not used, observed frame"),
         ("MASKREST", _ascii(about["masked_rest"]), "[A] not used, rest frame"),
         ("MASKFRAC", float(about["masked_fraction"]), "share of the samples that were not used"),
+        *([("NBINS", int(about["bins"]), "bins of spaxels")] if "bins" in about else []),
+        *(
+            [("COVAR", float(about["covariance"]), "a: noise of N spaxels is 1 + a log10(N)")]
+            if "bins" in about
+            else []
+        ),
         ("CREATOR", f"galprote {record['versions']['galprote']}", ""),
         ("CKPTSHA", record["checkpoint_sha256"], ""),
         ("INFILE", _ascii(record["input"]["file"]), ""),
@@ -202,6 +208,14 @@ def galaxy_cards(about: dict[str, Any]) -> Cards:
         *((f"SOFT{number:02d}", text, "") for number, text in enumerate(software, 1)),
         *(("HISTORY", line, "") for line in ("corrected, shifted to the rest frame and fitted with:", *settings)),
     ]
+
+
+def _bin_cards(about: dict[str, Any]) -> Cards:
+    """Of galaxies with bins."""
+    if "bins" not in about:
+        return []
+    covariance = float(about["covariance"])
+    return [("NBINS", int(about["bins"]), ""), ("COVAR", covariance, "a: noise of N spaxels is 1 + a log10(N)")]
 
 
 def _ascii(value: object) -> str:

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from galprote.model.line_of_sight import LARGEST_REACH, SMALLEST_REACH
 from galprote.pipeline.section import Section
 
 
@@ -19,7 +20,7 @@ class KinematicsConfig(Section):
     relative_to: Literal["redshift", "zero"] = "redshift"
     """What the map's velocities are relative to. redshift: the galaxy's, 1 + z = (1 + redshift) (1 + v / c), as those
     of PHANGS and nGIST are; zero: they are c z, in the same barycentric frame as the galaxy's redshift."""
-    max_velocity: float = Field(default=500.0, ge=50, le=1000)
+    max_velocity: float = Field(default=500.0, ge=SMALLEST_REACH, le=LARGEST_REACH)
     """With `measure`: how far from the galaxy's redshift is looked, km/s."""
 
     @model_validator(mode="after")
@@ -27,3 +28,8 @@ class KinematicsConfig(Section):
         if (self.method == "map") != (self.map is not None):
             raise ValueError("method: map needs the key map, and the other methods do not take it")
         return self
+
+    @property
+    def on(self) -> bool:
+        """Whether spectra have velocities of their own."""
+        return self.method != "none"

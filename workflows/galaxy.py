@@ -183,7 +183,11 @@ def check_galaxy(
         headers = _recorded_headers(store)
     else:
         cube = open_cube(cube_path, redshift=galaxy.redshift, rest_window=model.window)
-        spatial_mask(galaxy.masks, str(cube.attrs["wcs_header"]), shape[1:])
+        masked = spatial_mask(galaxy.masks, str(cube.attrs["wcs_header"]), shape[1:])
+        if masked is not None and bool((masked[0] != 0).all()):
+            raise ConfigError(
+                f"{galaxy.name}: the masks leave no spaxel: are their units, and their spaxels, the cube's?"
+            )
         resolution_match(galaxy, cube, model.resolution)
         headers = str(cube.attrs["header_sha256"])
     record = provenance(galaxy, cube_path, headers, model.sha256)

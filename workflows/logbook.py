@@ -139,6 +139,8 @@ class Logbook:
         what = {"measure": "spaxels measured", "sum": "spaxels summed", "fit": "spaxels"}[work.phase.name]
         if plan.bins:
             what, self.bins[name] = "bins", plan.ny
+        if work.phase.note:
+            self.say(f"{name}: {work.phase.note}")
         self.progress.start(name, plan.ny * plan.nx, done, what)
         counts = {"chunks": len(plan.chunks), "chunks_done": len(work.finished_chunks)}
         self.monitor.begin(name, spaxels=plan.ny * plan.nx, spaxels_done=done, **counts)

@@ -5,7 +5,7 @@ and their spectra are fitted and published: three.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -17,6 +17,8 @@ from galprote.pipeline.bin_files import BinFiles
 from galprote.pipeline.bin_graph import BinReader, MeasureGraph, SumGraph
 from galprote.pipeline.bin_making import CubeAgain, bin_spaxels, bins_are_current, bins_of
 from galprote.pipeline.binning import Bins
+from galprote.pipeline.binning_config import ADAPTIVE, BinningConfig
+from galprote.pipeline.covariance import Covariance
 from galprote.pipeline.graph import ChunkGraph, CubeReader, ModelReference
 from galprote.pipeline.plan import FEWEST_SPAXELS, ChunkPlan
 from galprote.pipeline.spaxel_measures import channels_in
@@ -54,6 +56,8 @@ class Phase:
         What is to be done on a worker when the chunks are done or given up: gets those that were given up.
     rows : callable
         First and last image row that a chunk touches.
+    note : str
+        What a user should know before it begins.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Phase:
     done: set[int]
     last: Callable[[frozenset[int]], Any]
     rows: Callable[[int], tuple[int, int]]
+    note: str = ""
 
 
 def next_phase(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu: bool, after: str = "") -> Phase:
@@ -87,7 +92,7 @@ def next_phase(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, g
         measured = files.measured(plan)
         if len(measured) < len(plan.chunks) or not bins_are_current(files, plan):
             return _measure(job, opened, model, files, measured)
-    bins, _ = bins_of(files)
+    bins, covariance = bins_of(files)
     if after != "sum":
         summed = files.summed(plan)
         if len(summed) < len(plan.chunks):
@@ -95,7 +100,19 @@ def next_phase(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, g
             _forget_fits(job, bin_plan(plan, len(bins)), bins, missing)
             graph = SumGraph(CubeReader(opened.cube), plan, store.name, files, bins)
             return Phase("sum", plan, graph, summed, _nothing, partial(_image_rows, plan))
-    return _fit_bins(job, opened, model, files, bins, gpu=gpu)
+    fit = _fit_bins(job, opened, model, files, bins, gpu=gpu)
+    return replace(fit, note=_about_bins(bins, covariance, job.galaxy.binning))
+
+
+def _about_bins(bins: Bins, covariance: Covariance, config: BinningConfig) -> str:
+    """How good the bins are, in words."""
+    reached = float(np.median(bins.snr))
+    how = "measured" if config.covariance == "measure" and not covariance.note else "given"
+    words = [f"{len(bins):,} bins, S/N {reached:.3g} per channel in the median"]
+    if config.method in ADAPTIVE and reached < 0.9 * config.target_snr:
+        words.append(f"the target, {config.target_snr:g}, is not reached")
+    words.append(covariance.note or f"their noise is 1 + {bins.covariance:.3g} log10(N) times independent one ({how})")
+    return "; ".join(words)
 
 
 def _fit_spaxels(job: GalaxyJob, opened: OpenedGalaxy, model: ModelReference, *, gpu: bool) -> Phase:
@@ -149,7 +166,7 @@ def bin_plan(plan: ChunkPlan, bins: int) -> ChunkPlan:
     return ChunkPlan(plan.channels, bins, 1, rows, plan.workers, plan.chunk_bytes, plan.peak_bytes, bins=True)
 
 
-def _make_bins(files: BinFiles, plan: ChunkPlan, config: Any, cube: CubeAgain, _: frozenset[int]) -> int:
+def _make_bins(files: BinFiles, plan: ChunkPlan, config: BinningConfig, cube: CubeAgain, _: frozenset[int]) -> int:
     return bin_spaxels(files, plan, config, cube)
 
 

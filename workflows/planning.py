@@ -48,6 +48,7 @@ class PlannedGalaxy:
     products: tuple[str, ...]
     problem: str = ""
     masks: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
 
 
 def plan_survey(survey: SurveyConfig) -> list[PlannedGalaxy]:
@@ -78,7 +79,17 @@ def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
         plan = galaxy_plan(survey, capacity(survey), galaxy, shape, None)
     except GalproteError as error:
         return PlannedGalaxy(galaxy.name, source, None, 0, state, products, str(error))
-    return PlannedGalaxy(galaxy.name, source, plan, channels, state, products, masks=masks)
+    return PlannedGalaxy(galaxy.name, source, plan, channels, state, products, masks=masks, steps=_describe(galaxy))
+
+
+def _describe(galaxy: GalaxyConfig) -> tuple[str, ...]:
+    """What is done before a galaxy is fitted, in words."""
+    bins, moving = galaxy.binning, galaxy.kinematics
+    target = f"to S/N {bins.target_snr:g} per channel"
+    about = {"square": f"of {bins.size} x {bins.size} spaxels", "file": f"of {Path(bins.file or '').name}"}
+    words = [f"bins: {bins.method} {about.get(bins.method, target)} (the cube is read twice)"] if bins.on else []
+    words += [f"kinematics: {moving.method}{f' {Path(moving.map).name}' if moving.map else ''}"] if moving.on else []
+    return tuple(words)
 
 
 def _describe_masks(galaxy: GalaxyConfig, shape: tuple[int, int], visible: NDArray[np.bool_]) -> tuple[str, ...]:

@@ -100,7 +100,8 @@ class PlainProgress:
     def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
         """Print a galaxy's name and size."""
         self.totals[name], self.rates[name], self.what[name] = (done, spaxels), _Rate(), what
-        self.message(f"{name}: {spaxels} {what}" + (f", {done} finished earlier" if done else ""))
+        earlier = f", {done} finished earlier" if done else ""
+        self.message(f"{name}: {spaxels} spaxels{earlier}" if what == "spaxels" else f"{name}: {done}/{spaxels} {what}")
 
     def advance(self, name: str, spaxels: int, fitted: int) -> None:
         """Print a line if the last one is old enough."""

@@ -109,6 +109,7 @@ def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table |
         if item.problem:
             named = item.problem if item.problem.startswith(f"{item.name}:") else f"{item.name}: {item.problem}"
             parts.append(f"[red]cannot run[/] {escape(named)}")
+    parts += [f"Before the fit of {item.name}: {escape('; '.join(item.steps))}" for item in plans if item.steps]
     parts += [f"Masks of {item.name}: {escape('; '.join(item.masks))}" for item in plans if item.masks]
     parts.append(f"Output: {escape(str(survey.output))}")
     kinds = dict.fromkeys(tuple(name.removeprefix(item.name) for name in item.products) for item in plans)
