@@ -388,7 +388,7 @@ def test_one_galaxy_fails_and_the_others_are_finished(base: Path, tmp_path: Path
     survey = surveys.write_survey(tmp_path, galaxies, checkpoint)
 
     class Shrink(surveys.Recorder):
-        def start(self, name: str, spaxels: int, done: int) -> None:
+        def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
             if name == "A2":
                 os.truncate(tmp_path / "shrinking.fits", 100_000)
 
@@ -458,14 +458,22 @@ def test_a_missing_file_is_its_galaxys_failure(base: Path, tmp_path: Path, check
     lost, done = surveys.run_here(survey)
     assert (lost.outcome, done.outcome) == ("failed", "done")
     assert missing.format(tmp_path) in lost.error
-    assert "N0,-1,-1,-1,1,N0: no such" in (tmp_path / "out" / "failures.csv").read_text()
+    assert "N0,,-1,-1,-1,1,N0: no such" in (tmp_path / "out" / "failures.csv").read_text()
     assert surveys.tree(tmp_path / "out") == surveys.tree(base / "out")
 
 
 def test_a_mask_may_have_brackets_in_its_name(base: Path, tmp_path: Path, checkpoint: Path) -> None:
     mask = tmp_path / "field[1]" / "mask.fits"
     mask.parent.mkdir()
-    fits.PrimaryHDU(np.ones(SHAPE, dtype=np.uint8)).writeto(mask)
+    values = np.ones(SHAPE, dtype=np.uint8)
+    values[0] = 0
+    fits.PrimaryHDU(values).writeto(mask)
     galaxy = {"name": "N1", "cube": str(base / "cube.fits"), "masks": {"files": [str(mask)]}}
-    (result,) = surveys.run_here(surveys.write_survey(tmp_path, [galaxy], checkpoint))
-    assert (result.outcome, result.fitted) == ("done", 0)
+    survey = surveys.write_survey(tmp_path, [galaxy], checkpoint)
+    (result,) = surveys.run_here(survey)
+    assert result.outcome == "done"
+    assert result.fitted is not None
+    assert 0 < result.fitted <= SHAPE[1]
+    fits.PrimaryHDU(np.ones(SHAPE, dtype=np.uint8)).writeto(mask, overwrite=True)
+    with pytest.raises(ConfigError, match="N1: the masks leave no spaxel"):
+        surveys.run_here(survey, overwrite=True)
