@@ -42,6 +42,8 @@ from tests.libraries import synthetic_decoder
 
 REDSHIFT = 0.005
 FIRST_CHANNEL, CHANNELS = 4766.0, 1902
+#: A cube in chunks of one row is seconds of work: a signal meets it in the middle.
+LONG = (40, 6)
 #: What `galprote-pipeline` is, whichever folder the tests are run from.
 COMMAND = str(Path(sys.executable).with_name("galprote-pipeline"))
 
@@ -119,6 +121,13 @@ def write_survey(folder: Path, galaxies: list[dict[str, Any]], checkpoint: Path,
     path = folder / "survey.yaml"
     path.write_text(yaml.safe_dump(survey))
     return path
+
+
+def long_survey(folder: Path, cube: Path, checkpoint: Path, *others: Path) -> Path:
+    """Write the YAML of a survey in chunks of one row, on two worker processes."""
+    galaxies = [{"name": f"N{n}", "cube": str(path)} for n, path in enumerate((cube, *others), 1)]
+    cluster = {"workers": 2, "dashboard": None}
+    return write_survey(folder, galaxies, checkpoint, chunks={"rows": 1}, cluster=cluster)
 
 
 class Recorder:

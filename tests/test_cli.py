@@ -18,25 +18,17 @@ from tests.surveys import call
 
 COMMANDS = ("run", "plan", "inspect", "init", "mock", "fit", "train", "evaluate")
 Capture = pytest.CaptureFixture[str]
-#: A 40 x 6 cube in chunks of one row: seconds of work, so that a signal meets it in the middle.
-LONG = (40, 6)
 
 
 @pytest.fixture(scope="module")
 def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return surveys.write_cube(tmp_path_factory.mktemp("cube") / "cube.fits", LONG, empty_rows=slice(10, 12))
+    return surveys.write_cube(tmp_path_factory.mktemp("cube") / "cube.fits", surveys.LONG, empty_rows=slice(10, 12))
 
 
 @pytest.fixture
 def survey(tmp_path: Path, cube: Path, checkpoint: Path) -> Path:
     """A survey of one galaxy; two worker processes."""
-    return long_survey(tmp_path, cube, checkpoint)
-
-
-def long_survey(folder: Path, cube: Path, checkpoint: Path, *others: Path) -> Path:
-    galaxies = [{"name": f"N{n}", "cube": str(path)} for n, path in enumerate((cube, *others), 1)]
-    cluster = {"workers": 2, "dashboard": None}
-    return surveys.write_survey(folder, galaxies, checkpoint, chunks={"rows": 1}, cluster=cluster)
+    return surveys.long_survey(tmp_path, cube, checkpoint)
 
 
 # --- usage ---

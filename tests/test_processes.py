@@ -22,25 +22,17 @@ from tests import surveys
 from tests.surveys import call
 
 Capture = pytest.CaptureFixture[str]
-#: A 40 x 6 cube in chunks of one row: seconds of work, so that a signal meets it in the middle.
-LONG = (40, 6)
 
 
 @pytest.fixture(scope="module")
 def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return surveys.write_cube(tmp_path_factory.mktemp("cube") / "cube.fits", LONG, empty_rows=slice(10, 12))
+    return surveys.write_cube(tmp_path_factory.mktemp("cube") / "cube.fits", surveys.LONG, empty_rows=slice(10, 12))
 
 
 @pytest.fixture
 def survey(tmp_path: Path, cube: Path, checkpoint: Path) -> Path:
     """A survey of one galaxy; two worker processes."""
-    return long_survey(tmp_path, cube, checkpoint)
-
-
-def long_survey(folder: Path, cube: Path, checkpoint: Path, *others: Path) -> Path:
-    galaxies = [{"name": f"N{n}", "cube": str(path)} for n, path in enumerate((cube, *others), 1)]
-    cluster = {"workers": 2, "dashboard": None}
-    return surveys.write_survey(folder, galaxies, checkpoint, chunks={"rows": 1}, cluster=cluster)
+    return surveys.long_survey(tmp_path, cube, checkpoint)
 
 
 @dataclass
@@ -165,7 +157,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cube: Path, checkpoint: Path
     folder = tmp_path_factory.mktemp("whole")
     truncated = folder / "truncated.fits"
     truncated.write_bytes(cube.read_bytes()[:1_000_000])
-    survey = long_survey(folder, cube, checkpoint, truncated)
+    survey = surveys.long_survey(folder, cube, checkpoint, truncated)
     opened: dict[str, None] = {}
     listening: set[str] = set()
     victim: list[psutil.Process] = []
@@ -218,7 +210,7 @@ def test_no_process_is_left(whole: Whole) -> None:
 
 
 def test_processes_and_threads_give_the_same_bytes(whole: Whole, tmp_path: Path, cube: Path, checkpoint: Path) -> None:
-    survey = long_survey(tmp_path, cube, checkpoint)
+    survey = surveys.long_survey(tmp_path, cube, checkpoint)
     surveys.run_here(survey)
     assert surveys.tree(whole.folder) == surveys.tree(tmp_path / "out")
 
@@ -227,7 +219,7 @@ def test_run_again_with_other_settings(
     capsys: Capture, whole: Whole, tmp_path: Path, cube: Path, checkpoint: Path
 ) -> None:
     """Exit code 2, and what changed; with the same settings nothing is done."""
-    survey = long_survey(tmp_path, cube, checkpoint)
+    survey = surveys.long_survey(tmp_path, cube, checkpoint)
     content = yaml.safe_load(survey.read_text()) | {"output": str(whole.folder)}
     survey.write_text(yaml.safe_dump(content))
     code, output, _ = call(capsys, "run", survey)
@@ -250,9 +242,11 @@ def test_killed_and_resumed_equals_undisturbed(survey: Path, whole: Whole) -> No
         assert not command.survivors(), "workers without a driver"
     partial = survey.parent / "out" / "N1.partial"
     finished = sorted((partial / "chunks").glob("*.npz"))
-    assert 4 <= len(finished) < LONG[0]
+    assert 4 <= len(finished) < surveys.LONG[0]
     finished[2].write_bytes(finished[2].read_bytes()[:-700])
-    missing = next(n for n in range(LONG[0]) if n not in (10, 11) and not (partial / f"chunks/{n:05d}.npz").exists())
+    missing = next(
+        n for n in range(surveys.LONG[0]) if n not in (10, 11) and not (partial / f"chunks/{n:05d}.npz").exists()
+    )
     shard = partial / f"N1.zarr/residual/c/0/{missing}/0"
     shard.parent.mkdir(parents=True, exist_ok=True)
     shard.write_bytes(b"torn")
@@ -262,7 +256,7 @@ def test_killed_and_resumed_equals_undisturbed(survey: Path, whole: Whole) -> No
     assert result.outcome == "done", result.details
     kept = len(finished) - 1
     assert progress.started["N1"] == (240, 6 * kept)
-    assert progress.chunks["N1"] == LONG[0] - kept, "finished chunks are not computed again"
+    assert progress.chunks["N1"] == surveys.LONG[0] - kept, "finished chunks are not computed again"
     assert surveys.tree(survey.parent / "out") == surveys.tree(whole.folder)
 
 
@@ -284,5 +278,5 @@ def test_interrupted_by_the_keyboard(capsys: Capture, survey: Path, whole: Whole
         assert not command.survivors()
     progress = surveys.Recorder()
     surveys.run_here(survey, progress=progress)
-    assert progress.chunks["N1"] <= LONG[0] - 2
+    assert progress.chunks["N1"] <= surveys.LONG[0] - 2
     assert surveys.tree(survey.parent / "out") == surveys.tree(whole.folder)

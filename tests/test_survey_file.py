@@ -1,7 +1,7 @@
 """Survey files that people write: defaults, paths, what is refused and how it is said."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
@@ -12,20 +12,6 @@ from galprote.model.errors import ConfigError
 from galprote.model.extinction import EXTINCTION_LAWS
 from galprote.pipeline.config import GalaxyConfig, find_cube, read_survey
 from galprote.pipeline.mock import MockConfig
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-SHIPPED = sorted(CONFIGS.glob("*.yaml"))
-SPEED_OF_LIGHT_KMS = 299_792.458
-
-
-class Row(NamedTuple):
-    """A galaxy in the PHANGS sample table (v1p6), and its optical velocity in another catalogue."""
-
-    v_lsr_kms: float
-    ra_deg: float
-    dec_deg: float
-    ebv: float
-    optical_kms: float  # heliocentric c z of the 50 Mpc Galaxy Catalog (Ohlson et al. 2024, AJ 167, 31)
 
 
 def write(folder: Path, survey: dict[str, Any] | str) -> Path:
