@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from galprote.model.grids import BAND_TOLERANCE, EMISSION_BANDS, KEPT, N_KEPT, N_WAVELENGTH, WAVELENGTH
 from galprote.model.kinematics import C_KMS
 from galprote.model.populations import APPRAISED
-from galprote.model.refinement import WINDOWS, Answer, Look, Observation, Refinement
+from galprote.model.refinement import WINDOWS, Answer, Look, Observation, Refinement, arcsinh, gated
 
 #: Shares of the errors inside the intervals: one and two standard deviations of a Gaussian.
 SHARES: Final = (0.6827, 0.9545)
@@ -103,6 +103,7 @@ class VelocitySearch(nn.Module):
     below: Tensor
     share: Tensor
     taper: Tensor
+    _moved: Tensor | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class VelocitySearch(nn.Module):
 
     def lines(self, flux_BL: Tensor) -> Tensor:
         """Spectra over their continuum minus one, (B, N), tapered at the ends."""
-        flux_BN = flux_BL[:, self.below] * (1 - self.share) + flux_BL[:, self.below + 1] * self.share
+        flux_BN = flux_BL.index_select(1, self.below).lerp(flux_BL.index_select(1, self.below + 1), self.share)
         half = SEARCH_CONTINUUM // 2
         padded = F.pad(flux_BN[:, None], (half, half), mode="replicate")[:, 0]
         continuum_BN = (between_ends(cumulative(padded), SEARCH_CONTINUUM) / SEARCH_CONTINUUM).clamp(min=0.05)
@@ -134,11 +135,18 @@ class VelocitySearch(nn.Module):
         lines_GN = self.lines(templates_GL).double()
         self.basis.copy_(torch.linalg.svd(lines_GN, full_matrices=False).Vh[:SEARCH_TEMPLATES])
 
+    def moved(self) -> Tensor:
+        """Templates at every velocity, (T * V, N): with so few velocities cheaper than Fourier transforms."""
+        return F.pad(self.basis, (self.reach, self.reach)).unfold(1, SEARCH, 1).flip(1).flatten(0, 1)
+
+    def settle(self) -> None:
+        """Move the templates once and for all."""
+        self._moved = self.moved()
+
     def forward(self, flux_BL: Tensor, redshift_B: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers for the appraisal (B, 5), and the velocity of the best fit (B,) in km/s."""
         lines_BN = self.lines(flux_BL)
-        # Templates at every velocity, (T * V, N): with so few velocities cheaper than Fourier transforms.
-        moved = F.pad(self.basis, (self.reach, self.reach)).unfold(1, SEARCH, 1).flip(1).flatten(0, 1)
+        moved = self.moved() if self._moved is None else self._moved
         power_BV = (lines_BN @ moved.T).square().unflatten(1, (SEARCH_TEMPLATES, -1)).sum(1)
         power_BV = power_BV / lines_BN.square().sum(1, keepdim=True).clamp(min=1e-12)
         velocity_V = self.step * torch.arange(-self.reach, self.reach + 1, device=flux_BL.device)
@@ -193,8 +201,8 @@ class Appraisal(nn.Module):
     def judge(self, inputs_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log widths (B, Q, 2), log model errors (B, PARTS) and the kinds' logits (B, K)."""
         x_BF = ((inputs_BF - self.input_mean) / self.input_scale).clamp(-LARGEST_INPUT, LARGEST_INPUT)
-        h_BH = self.norms[0](_gated(self.first(x_BF)))
-        h_BH = h_BH + self.norms[1](_gated(self.second(h_BH)))
+        h_BH = self.norms[0](gated(self.first(x_BF)))
+        h_BH = h_BH + self.norms[1](gated(self.second(h_BH)))
         return (self.widths(h_BH).unflatten(1, (-1, 2)), self.parts(h_BH), self.kinds(h_BH))
 
     def forward(self, refinement: Refinement, seen: Observation, answer: Answer, look: Look) -> Appraised:
@@ -235,13 +243,13 @@ def oddness(kind_logits: Tensor) -> Tensor:
 def residual_numbers(seen: Observation, look: Look) -> Tensor:
     """How residuals hang together, one row a spectrum."""
     z_BL = look.standardised.clamp(-50.0, 50.0)
-    known_BL = (look.precision > 0).float()
+    known_BL = (seen.root > 0).float()
     count_B = known_BL.sum(1).clamp(min=1.0)
     numbers = [look.excess.log(), (z_BL.square().sum(1) / count_B + 1e-6).log()]
     total_BL, number_BL = cumulative(z_BL), cumulative(known_BL)
     for width in WIDTHS:
         mean_BL = between_ends(total_BL, width) / between_ends(number_BL, width).clamp(min=1.0).sqrt()
-        numbers += [(mean_BL.square().mean(1) + 1e-6).log(), torch.asinh(mean_BL.amax(1)), torch.asinh(mean_BL.amin(1))]
+        numbers += [(mean_BL.square().mean(1) + 1e-6).log(), arcsinh(mean_BL.amax(1)), arcsinh(mean_BL.amin(1))]
     for lag in LAGS:
         both_B = (known_BL[:, lag:] * known_BL[:, :-lag]).sum(1).clamp(min=1.0)
         numbers.append((z_BL[:, lag:] * z_BL[:, :-lag]).clamp(-25.0, 25.0).sum(1) / both_B)
@@ -250,10 +258,10 @@ def residual_numbers(seen: Observation, look: Look) -> Tensor:
     total_BL = cumulative(relative_BL)
     for width in (7, 31):
         part_BL = between_ends(total_BL, width) / width
-        numbers += [torch.asinh(10 * part_BL.amax(1)), torch.asinh(10 * part_BL.amin(1))]
+        numbers += [arcsinh(10 * part_BL.amax(1)), arcsinh(10 * part_BL.amin(1))]
     sums_BL = (z_BL * look.weight).cumsum(1)
     numbers.append(((sums_BL.amax(1) - sums_BL.amin(1)) / count_B.sqrt()).log1p())
-    windows_BW = torch.asinh(30 * (relative_BL * look.weight).unflatten(1, (WINDOWS, -1)).mean(2))
+    windows_BW = arcsinh(30 * (relative_BL * look.weight).unflatten(1, (WINDOWS, -1)).mean(2))
     return torch.cat([torch.stack(numbers, dim=1), windows_BW], dim=1)
 
 
@@ -274,8 +282,3 @@ def part_masks() -> Tensor:
     for _, first, last in EMISSION_BANDS:
         masks.append(~KEPT & (first - BAND_TOLERANCE <= WAVELENGTH) & (last + BAND_TOLERANCE >= WAVELENGTH))
     return torch.from_numpy(np.stack(masks))
-
-
-def _gated(x_B2H: Tensor) -> Tensor:
-    value_BH, gate_BH = x_B2H.chunk(2, dim=1)
-    return value_BH * F.silu(gate_BH)

@@ -102,10 +102,17 @@ class KinematicTemplates(nn.Module):
         dispersion_B, velocity_B : (B,) float32
             km/s; clamped to the range of the expansion.
         """
+        return self.redden(self.combine(grid_BG, dispersion_B, velocity_B) @ self.spectra, av_B)
+
+    def redden(self, spectra_BW: Tensor, av_B: Tensor) -> Tensor:
+        """Spectra behind so many magnitudes of dust, (B, 948)."""
+        return spectra_BW * torch.exp(av_B[:, None] * self.attenuation)
+
+    def combine(self, grid_BG: Tensor, dispersion_B: Tensor, velocity_B: Tensor) -> Tensor:
+        """How much of each common spectrum a mixture without dust has, (B, R)."""
         a_BM = self._basis(dispersion_B, velocity_B) @ self.expansion
         c_BK = grid_BG @ self.coefficients
-        spectra_BW = (a_BM[:, :, None] * c_BK[:, None, :]).flatten(1) @ self.mixing @ self.spectra
-        return spectra_BW * torch.exp(av_B[:, None] * self.attenuation)
+        return (a_BM[:, :, None] * c_BK[:, None, :]).flatten(1) @ self.mixing
 
     def _basis(self, dispersion_B: Tensor, velocity_B: Tensor) -> Tensor:
         """Products of the Chebyshev polynomials, (B, DISPERSION_ORDERS * VELOCITY_ORDERS)."""

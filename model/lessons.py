@@ -113,13 +113,14 @@ class LessonMaker:
         errors = torch.full((len(rows), len(APPRAISED)), math.nan)
         parts = torch.full((len(rows), PARTS), math.nan)
         if kind == 0:
-            norm = self.model.norm(look.mixture)
+            mixture, amplitude = self.model.refinement.mixture(answer, look)
+            norm = self.model.norm(mixture)
             found, true = (
                 self._quantities(*one)
                 for one in ((fit.grid, fit.av, norm), (batch.grid[rows], batch.av[rows], batch.norm[rows]))
             )
             errors = found - true
-            squared = (look.mixture * look.amplitude[:, None] - batch.continuum[rows]).square()
+            squared = (mixture * amplitude[:, None] - batch.continuum[rows]).square()
             parts = (squared @ self._masks.T / self._masks.sum(1)).sqrt().cpu()
         return Lesson(inputs.clamp(-6e4, 6e4).half().cpu(), errors, parts, kinds, look.typical.cpu())
 

@@ -14,7 +14,9 @@ from galprote.model.appraisal import KINDS, PARTS, Appraised
 from galprote.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from galprote.model.errors import PlanError
 from galprote.model.grids import N_KEPT, N_WAVELENGTH
+from galprote.model.inference import for_inference
 from galprote.model.populations import APPRAISED
+from galprote.model.quantised import Precision
 from galprote.model.refinement import Observation
 
 logger = logging.getLogger(__name__)
@@ -85,9 +87,17 @@ class Predictor:
     device : {"cpu", "cuda"} or torch.device
     batch : int, optional
         Spectra in a batch; 128 on a CPU, 4096 on a GPU.
+    precision : {"float32", "bfloat16", "int8"}
+        Of those layers that bear it (`galprote.model.inference`).
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | torch.device = "cpu", batch: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str | torch.device = "cpu",
+        batch: int | None = None,
+        precision: Precision = "float32",
+    ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
         if self.device.type == "cuda":
@@ -95,7 +105,8 @@ class Predictor:
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
-        self.model = checkpoint.model.to(self.device).eval()
+        self.precision = precision
+        self.model = for_inference(checkpoint.model.to(self.device), self.precision)
         self._templates = checkpoint.decoder.templates().to(self.device)
         self._curve = (checkpoint.decoder.attenuation() * (-0.4 * float(np.log(10.0)))).to(self.device)
 
@@ -174,8 +185,9 @@ class Predictor:
         answer, look = self.model.reconsider(seen, prediction, fit)
         appraised = self.model.appraise(seen, answer, look)
         worth = self._unappraised() if appraised is None else _plain(appraised)
-        norm = self.model.norm(look.mixture)
-        return *fit, look.mixture / norm[:, None], norm, look.amplitude * norm, *worth
+        mixture, amplitude = self.model.refinement.mixture(answer, look)
+        norm = self.model.norm(mixture)
+        return *fit, mixture / norm[:, None], norm, amplitude * norm, *worth
 
     def _unappraised(self) -> list[torch.Tensor]:
         shapes = ((len(APPRAISED), 2), (PARTS,), (len(KINDS),), (), (), ())
@@ -222,7 +234,9 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def shared_predictor(checkpoint: Path | None, sha256: str | None, device: str) -> Predictor:
+def shared_predictor(
+    checkpoint: Path | None, sha256: str | None, device: str, precision: Precision = "float32"
+) -> Predictor:
     """Give this process's only predictor of a checkpoint: loaded at the first call, whichever thread makes it.
 
     Parameters
@@ -232,17 +246,18 @@ def shared_predictor(checkpoint: Path | None, sha256: str | None, device: str) -
     sha256 : str, optional
         Expected hash: workers refuse a file that is not the one the run was planned with.
     device : {"cpu", "cuda"}
+    precision : {"float32", "bfloat16", "int8"}
     """
     path = (checkpoint or default_checkpoint()).resolve()
     with _lock:
         state = path.stat() if path.is_file() else None
-        predictor = _load(path, device, (state.st_mtime_ns, state.st_size) if state else None)
+        predictor = _load(path, device, precision, (state.st_mtime_ns, state.st_size) if state else None)
     if sha256 is not None and predictor.checkpoint.sha256 != sha256:
         raise PlanError(f"{checkpoint}: the checkpoint changed since the run was planned")
     return predictor
 
 
 @lru_cache(maxsize=4)
-def _load(checkpoint: Path, device: str, version: tuple[int, int] | None) -> Predictor:
+def _load(checkpoint: Path, device: str, precision: Precision, version: tuple[int, int] | None) -> Predictor:
     """`version`, the file's date and size, makes a rewritten file another one."""
-    return Predictor(load_checkpoint(checkpoint), device)
+    return Predictor(load_checkpoint(checkpoint), device, precision=precision)

@@ -9,6 +9,7 @@ Shapes: B spectra, L = 876 samples, W windows, K principal components, G cells o
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import torch
@@ -75,6 +76,33 @@ class Observation:
     redshift: Tensor
     template_error: Tensor
 
+    # What every look at the residuals needs of the noise: worked out once, not once a stage.
+
+    @cached_property
+    def root(self) -> Tensor:
+        """One over the stated standard deviation, (B, L); zero where a sample was filled."""
+        return self.noise.clamp(min=NOISE_FLOOR).reciprocal()
+
+    @cached_property
+    def precision(self) -> Tensor:
+        """One over the stated variance, (B, L)."""
+        return self.root.square()
+
+    @cached_property
+    def known(self) -> Tensor:
+        """Number of samples that were not filled, (B,), at least one."""
+        return (self.root > 0).sum(1).clamp(min=1)
+
+    @cached_property
+    def typical(self) -> Tensor:
+        """Stated noise of a sample, (B,)."""
+        return self.known / self.root.sum(1)
+
+    @cached_property
+    def usual(self) -> Tensor:
+        """Weight of the samples, (B, L): one, but less for those noisier than usual."""
+        return (self.root * self.typical[:, None]).square_().clamp_(max=1.0)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -103,16 +131,14 @@ class Look:
 
     Attributes
     ----------
-    mixture : (B, 948) float32
-        Templates as the answer mixes, moves and reddens them, in their own unit.
+    common : (B, R) float32
+        What the model is made of: common spectra of the templates.
     residual : (B, L) float32
         Observed minus scaled model.
     scale : (B,) float32
         Of the model, near one.
-    amplitude : (B,) float32
-        Of `mixture`: what it is to be multiplied by to fit the observed spectrum.
-    precision : (B, L) float32
-        One over the stated variance; zero where a sample was filled.
+    standardised : (B, L) float32
+        Residuals in units of the noise as they have it; zero where a sample was filled.
     excess : (B,) float32
         Robust scatter of the residuals in units of the stated noise.
     weight : (B, L) float32
@@ -121,19 +147,13 @@ class Look:
         Noise of a sample, as the residuals have it.
     """
 
-    mixture: Tensor
+    common: Tensor
     residual: Tensor
     scale: Tensor
-    amplitude: Tensor
-    precision: Tensor
+    standardised: Tensor
     excess: Tensor
     weight: Tensor
     typical: Tensor
-
-    @property
-    def standardised(self) -> Tensor:
-        """Residuals in units of the noise as they have it, (B, L); zero where a sample was filled."""
-        return self.residual * self.precision.sqrt() / self.excess[:, None]
 
 
 class Stage(nn.Module):
@@ -152,13 +172,13 @@ class Stage(nn.Module):
 
     def forward(self, features_BF: Tensor, answer: Answer) -> Answer:
         """Correct an answer."""
-        h_BH = self.norms[0](_gated(self.first(features_BF)))
-        h_BH = h_BH + self.norms[1](_gated(self.second(h_BH)))
+        h_BH = self.norms[0](gated(self.first(features_BF)))
+        h_BH = h_BH + self.norms[1](gated(self.second(h_BH)))
         change = self.last(h_BH).float()
         cells = answer.grid_logits.shape[1]
         return replace(
             answer,
-            grid_logits=answer.grid_logits + LOGIT_SCALE * change[:, :cells],
+            grid_logits=torch.add(answer.grid_logits, change[:, :cells], alpha=LOGIT_SCALE),
             av=answer.av + change[:, cells],
             dispersion=answer.dispersion + KMS_SCALE * change[:, cells + 1],
             velocity=answer.velocity + KMS_SCALE * change[:, cells + 2],
@@ -166,10 +186,16 @@ class Stage(nn.Module):
         )
 
 
-def _gated(x_B2H: Tensor) -> Tensor:
+def gated(x_B2H: Tensor) -> Tensor:
     """One half times the other's activation (Shazeer 2020, SwiGLU): what a residual means depends on the answer."""
     value_BH, gate_BH = x_B2H.chunk(2, dim=1)
     return value_BH * F.silu(gate_BH)
+
+
+def arcsinh(x: Tensor) -> Tensor:
+    """Inverse hyperbolic sine to single precision; `torch.asinh` takes thirty times as long on a CPU."""
+    size = x.abs()
+    return torch.log1p(size + size.square() / (1 + (1 + size.square()).sqrt())).copysign(x)
 
 
 class Refinement(nn.Module):
@@ -184,6 +210,7 @@ class Refinement(nn.Module):
     components: Tensor
     scatter: Tensor
     kept: Tensor
+    _seen: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, config: RefinementConfig, templates: KinematicTemplates) -> None:
         super().__init__()
@@ -218,26 +245,48 @@ class Refinement(nn.Module):
     def look(self, seen: Observation, answer: Answer) -> Look:
         """Turn an answer into a spectrum and subtract it."""
         probability_BG = answer.grid_logits.softmax(dim=1)
-        mixture_BW = self.templates(probability_BG, answer.av, answer.dispersion, answer.velocity)
-        # Dust dims by what the scale would only undo; left is a factor near one.
-        bright_B = torch.exp(-answer.av * self.templates.attenuation.mean())
-        model_BL = mixture_BW[:, self.kept] * bright_B[:, None]
-        precision_BL = seen.noise.clamp(min=NOISE_FLOOR).square().reciprocal()
-        scale_B = (precision_BL * model_BL * seen.flux).sum(1) / (precision_BL * model_BL.square()).sum(1)
+        common_BR = self.templates.combine(probability_BG, answer.dispersion, answer.velocity)
+        spectra_RL, curve_L = self._seen or self._seen_of_templates()
+        model_BL = common_BR @ spectra_RL * torch.exp(answer.av[:, None] * curve_L)
+        weighted_BL = seen.precision * model_BL
+        scale_B = torch.linalg.vecdot(weighted_BL, seen.flux) / torch.linalg.vecdot(weighted_BL, model_BL)
         scale_B = scale_B.clamp(0.2, 5.0)
-        residual_BL = seen.flux - scale_B[:, None] * model_BL
+        residual_BL = torch.addcmul(seen.flux, scale_B[:, None], model_BL, value=-1)
         with torch.no_grad():
-            root_BL = precision_BL.sqrt()
-            known_B = (precision_BL > 0).sum(1).clamp(min=1)
+            z_BL = residual_BL * seen.root
             # Robust without sorting: for Gaussian noise the mean root of |z| is 0.822.
-            excess_B = ((residual_BL * root_BL).abs().sqrt().sum(1) / known_B / 0.822).square()
+            excess_B = (z_BL.abs().sqrt_().sum(1) / seen.known / 0.822).square()
             excess_B = excess_B.clamp(0.05, 100.0)
-            z_BL = residual_BL * root_BL / excess_B[:, None]
-            typical_B = known_B / root_BL.sum(1) * excess_B
-            # Samples noisier than usual count less, as do outliers: as if the model were right there.
-            weight_BL = (root_BL / root_BL.sum(1, keepdim=True) * known_B[:, None]).square().clamp(max=1.0)
-            weight_BL = weight_BL / (1 + (z_BL / OUTLIER).square()).square()
-        return Look(mixture_BW, residual_BL, scale_B, scale_B * bright_B, precision_BL, excess_B, weight_BL, typical_B)
+            z_BL /= excess_B[:, None]
+            # Outliers count less: as if the model were right there.
+            odd_BL = (z_BL / OUTLIER).square_().add_(1).square_()
+            weight_BL = seen.usual / odd_BL
+        return Look(common_BR, residual_BL, scale_B, z_BL, excess_B, weight_BL, seen.typical * excess_B)
+
+    def mixture(self, answer: Answer, look: Look) -> tuple[Tensor, Tensor]:
+        """Templates as an answer mixes, moves and reddens them.
+
+        Returns
+        -------
+        mixture : (B, 948) float32
+            In the templates' unit.
+        amplitude : (B,) float32
+            What it is to be multiplied by to fit the observed spectrum.
+        """
+        mixture_BW = self.templates.redden(look.common @ self.templates.spectra, answer.av)
+        return mixture_BW, look.scale * torch.exp(-answer.av * self.templates.attenuation.mean())
+
+    def settle(self) -> None:
+        """Work out, once the weights are final, what every look asks of the templates."""
+        self._seen = self._seen_of_templates()
+
+    def _seen_of_templates(self) -> tuple[Tensor, Tensor]:
+        """Common spectra (R, L), and what dust of one magnitude does to the logarithm of their shape (L,).
+
+        That it dims, the scale would only undo.
+        """
+        curve_W = self.templates.attenuation
+        return self.templates.spectra[:, self.kept].contiguous(), curve_W[self.kept] - curve_W.mean()
 
     def features(self, seen: Observation, answer: Answer) -> Tensor:
         """What a stage looks at, (B, F)."""
@@ -251,7 +300,7 @@ class Refinement(nn.Module):
         likely_BK = projected_BK * self.scatter / (self.scatter.square() + typical_B[:, None].square())
         noisy_BK = projected_BK / typical_B[:, None]
         windows_BW = weight_BL.unflatten(1, (WINDOWS, -1)).mean(2)
-        rough_BW = (look.standardised.detach() * weight_BL).unflatten(1, (WINDOWS, -1)).mean(2)
+        rough_BW = (look.standardised * weight_BL).unflatten(1, (WINDOWS, -1)).mean(2)
         numbers = torch.stack(
             [
                 answer.av,
@@ -268,11 +317,11 @@ class Refinement(nn.Module):
         logits_BG = answer.grid_logits.log_softmax(dim=1).clamp(min=-15.0) / LOGIT_SCALE + 2.0
         return torch.cat(
             [
-                torch.asinh(3 * likely_BK),
-                torch.asinh(noisy_BK),
+                arcsinh(3 * likely_BK),
+                arcsinh(noisy_BK),
                 logits_BG,
                 windows_BW,
-                torch.asinh(10 * rough_BW),
+                arcsinh(10 * rough_BW),
                 numbers,
                 answer.memory,
             ],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from galprote.model.appraisal import Appraisal, AppraisalConfig, Appraised
-from galprote.model.attention import SERIES_BOUND, attend, score_bound, series_attention
+from galprote.model.attention import SelfAttention
 from galprote.model.gaps import seen_median
 from galprote.model.grids import AV_STEP, EDGES, KEPT, N_KEPT, visible_samples
 from galprote.model.kinematics import MAX_DISPERSION, MAX_VELOCITY, KinematicTemplates
@@ -134,45 +134,13 @@ class Fit(NamedTuple):
     velocity: Tensor
 
 
-class SelfAttention(nn.Module):
-    """Section 3.4.1: linear maps of the spectrum, layer-normalised, and equation 3.
-
-    Training uses the series for every spectrum and keeps `excess`, the mean square by which scores came near its
-    bound: the loss holds it down, so that the exact form is hardly ever wanted afterwards.
-    """
-
-    excess: Tensor
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        rank = config.projection_rank
-        self.reduce = nn.Linear(N_KEPT, 3 * rank, bias=False) if rank else None
-        inner = rank or N_KEPT
-        self.query = nn.Linear(inner, N_KEPT)
-        self.key = nn.Linear(inner, N_KEPT)
-        self.value = nn.Linear(inner, N_KEPT)
-        self.norms = nn.ModuleList(nn.LayerNorm(N_KEPT) for _ in range(3))
-
-    def forward(self, x_BL: Tensor) -> Tensor:
-        """Context of equation 3, (B, L)."""
-        parts = self.reduce(x_BL).chunk(3, dim=1) if self.reduce is not None else (x_BL, x_BL, x_BL)
-        maps = (self.query, self.key, self.value)
-        projected = [linear(part) for linear, part in zip(maps, parts, strict=True)]
-        with torch.autocast(x_BL.device.type, enabled=False):
-            q_BL, k_BL, v_BL = (norm(p.float()) for norm, p in zip(self.norms, projected, strict=True))
-            if not self.training:
-                return attend(q_BL, k_BL, v_BL)
-            self.excess = (score_bound(q_BL, k_BL) - 0.9 * SERIES_BOUND).relu().square().mean()
-            return series_attention(q_BL, k_BL, v_BL)
-
-
 class Block(nn.Module):
     """One of the parallel blocks (section 3.4.2, figure 3)."""
 
     def __init__(self, config: ModelConfig, kernel: int) -> None:
         super().__init__()
         self.pool = config.pool
-        self.attention = SelfAttention(config)
+        self.attention = SelfAttention(config.projection_rank)
         self.convolution = nn.Conv1d(1, config.channels, kernel, padding=kernel // 2)
         self.normalisation = nn.BatchNorm1d(config.channels)
         self.encoder = nn.TransformerEncoderLayer(
@@ -217,6 +185,8 @@ class GalProTE(nn.Module):
     av_classes: Tensor
     _kept: Tensor
     _used: Tensor
+    heads: nn.Module | None
+    """All heads in one map, in the copy that is made for inference."""
 
     def __init__(self, config: ModelConfig, templates: KinematicTemplates | None = None) -> None:
         super().__init__()
@@ -225,6 +195,7 @@ class GalProTE(nn.Module):
         width = len(config.kernels) * config.channels * config.tokens
         self.grid_head = nn.Linear(width, config.n_metallicity * config.n_age)
         self.av_head = nn.Linear(width, config.av_classes)
+        self.heads = None
         self.refinement: Refinement | None = None
         if config.refinement is not None:
             if templates is None:
@@ -235,7 +206,7 @@ class GalProTE(nn.Module):
         if config.appraisal is not None and self.refinement is not None:
             cells = config.n_metallicity * config.n_age
             self.appraisal = Appraisal(config.appraisal, self.refinement.config.features(cells))
-        self.register_buffer("_kept", torch.from_numpy(KEPT), persistent=False)
+        self.register_buffer("_kept", torch.from_numpy(np.flatnonzero(KEPT)), persistent=False)
         self.register_buffer("_used", torch.from_numpy(config.visible[KEPT]), persistent=False)
         self.register_buffer("input_mean", torch.zeros(N_KEPT))
         self.register_buffer("input_scale", torch.ones(()))
@@ -264,19 +235,19 @@ class GalProTE(nn.Module):
         """
         x_BL = (spectra_BL - self.input_mean) / self.input_scale
         features = torch.cat([block(x_BL) for block in self.blocks], dim=1)
-        grid_logits, av_logits = self.grid_head(features).float(), self.av_head(features).float()
+        grid_logits, av_logits, *kinematics = self._read_out(features)
         if self.refinement is None:
             return Prediction(grid_logits, av_logits)
         if noise_BL is None:
             raise ValueError("a network with refinement needs the noise")
         if calibration_B is None:
             calibration_B = torch.zeros_like(spectra_BL[:, 0])
-        kinematics_B2 = KMS_SCALE * self.kinematic_head(features).float()
+        dispersion_B, velocity_B = (KMS_SCALE * kinematics[0]).unbind(1)
         start = Answer(
             grid_logits,
             self._mean_av(av_logits),
-            kinematics_B2[:, 0],
-            kinematics_B2[:, 1],
+            dispersion_B,
+            velocity_B,
             torch.zeros(len(spectra_BL), self.refinement.config.memory, device=spectra_BL.device),
         )
         if not refine:
@@ -286,9 +257,27 @@ class GalProTE(nn.Module):
         answers = self.refinement(observation, start)
         return Prediction(grid_logits, av_logits, (start, *answers))
 
+    def every_head(self) -> list[nn.Linear]:
+        """Of the grid, of A_V and, before a refinement, of the kinematics."""
+        return [self.grid_head, self.av_head, *([self.kinematic_head] if self.refinement is not None else [])]
+
+    def _read_out(self, features: Tensor) -> tuple[Tensor, ...]:
+        """What every head says, float32."""
+        if self.heads is None:
+            return tuple(head(features).float() for head in self.every_head())
+        joined: Tensor = self.heads(features)
+        return tuple(torch.split(joined, [head.out_features for head in self.every_head()], dim=1))
+
+    def settle(self) -> None:
+        """Work out, once the weights are final and on their device, what does not depend on the spectra."""
+        if self.refinement is not None:
+            self.refinement.settle()
+        if self.appraisal is not None:
+            self.appraisal.search.settle()
+
     def norm(self, spectra_BW: Tensor) -> Tensor:
         """Median of what the network would see of spectra (B, 948): (B,)."""
-        return seen_median(spectra_BW[:, self._kept], self._used)
+        return seen_median(spectra_BW.index_select(1, self._kept), self._used)
 
     def reconsider(self, seen: Observation, prediction: Prediction, fit: Fit) -> tuple[Answer, Look]:
         """The fit as it is given away, in the form of an answer, with what it leaves of the spectrum."""

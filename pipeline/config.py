@@ -14,6 +14,7 @@ from pydantic import ByteSize, Field, TypeAdapter, ValidationError, model_valida
 
 from galprote.model.errors import ConfigError
 from galprote.model.extinction import ExtinctionLaw
+from galprote.model.quantised import Precision
 from galprote.pipeline.binning_config import BinningConfig
 from galprote.pipeline.cluster_config import CLUSTER_TYPES, AnyCluster, ClusterConfig, LocalCluster
 from galprote.pipeline.instrument_config import InstrumentConfig
@@ -122,6 +123,9 @@ class ModelSection(Section):
     """A checkpoint from `galprote-pipeline train`; null: the one that is shipped."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: an NVIDIA GPU where there is one."""
+    precision: Precision = "float32"
+    """Of the network's largest layers: int8 is faster on processors with VNNI or AMX, bfloat16 on GPUs and AMX; log
+    ages, metallicities and A_V move by 0.001 in the median, and one in a thousand by 0.03."""
 
 
 class SurveyConfig(Section):

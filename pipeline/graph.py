@@ -27,6 +27,7 @@ from galprote.model.errors import PlanError
 from galprote.model.grids import covered
 from galprote.model.line_spread import MUSE_TEMPLATES, TemplateResolution
 from galprote.model.predictor import shared_predictor
+from galprote.model.quantised import Precision
 from galprote.pipeline.block import (
     BlockSettings,
     FittedBlock,
@@ -64,6 +65,8 @@ class ModelReference:
         Of the code that planned the run; workers with another one refuse.
     resolution : TemplateResolution
         How sharp its templates are.
+    precision : Precision
+        In which its largest layers are run.
     """
 
     checkpoint: Path | None
@@ -75,6 +78,7 @@ class ModelReference:
     appraised: bool
     numeric_version: int = NUMERIC_VERSION
     resolution: TemplateResolution = MUSE_TEMPLATES
+    precision: Precision = "float32"
 
     @property
     def window(self) -> tuple[float, float]:
@@ -250,7 +254,7 @@ def _predict(prepared: PreparedBlock, *, settings: BlockSettings, model: ModelRe
         torch.set_num_threads(1)  # a worker process is one core's
     if model.numeric_version != NUMERIC_VERSION:
         raise PlanError(f"this worker has another version of galprote ({version('galprote')}): install one everywhere")
-    predictor = shared_predictor(model.checkpoint, model.sha256, model.device)
+    predictor = shared_predictor(model.checkpoint, model.sha256, model.device, model.precision)
     began = time.perf_counter()
     fitted = predict_block(prepared, settings, predictor)
     return Predicted(fitted, time.perf_counter() - began, predictor.batch)

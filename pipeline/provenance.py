@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from galprote.model.quantised import Precision
 from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.earlier_run import read_status
 from galprote.pipeline.images import split_extension
@@ -15,12 +16,14 @@ from galprote.pipeline.mask_config import MasksConfig, change_paths, mask_inputs
 from galprote.pipeline.zarr_path import input_state
 
 #: Raise it whenever the numbers in the products change for the same settings.
-NUMERIC_VERSION: Final = 5
+NUMERIC_VERSION: Final = 6
 
 PACKAGES: Final = ("galprote", "torch", "numpy", "scipy", "dask", "xarray", "zarr", "astropy")
 
 
-def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkpoint_sha256: str) -> dict[str, Any]:
+def provenance(
+    galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkpoint_sha256: str, precision: Precision
+) -> dict[str, Any]:
     """Describe a galaxy's products: JSON-able, and the same for the same input, settings and weights.
 
     Parameters
@@ -30,6 +33,8 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
     header_sha256 : str
         Of the cube's headers, from `open_cube`.
     checkpoint_sha256 : str
+    precision : Precision
+        Of the network's largest layers.
 
     Returns
     -------
@@ -54,6 +59,7 @@ def provenance(galaxy: GalaxyConfig, cube_path: Path, header_sha256: str, checkp
             "header_sha256": header_sha256,
         },
         "checkpoint_sha256": checkpoint_sha256,
+        "precision": precision,
         "numeric_version": NUMERIC_VERSION,
     }
     fingerprint = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()

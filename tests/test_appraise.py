@@ -59,9 +59,7 @@ def told(z: Tensor, *, unknown: slice = slice(0)) -> dict[str, Tensor]:
     noise = torch.full_like(z, 0.05)
     noise[:, unknown] = torch.inf
     one = torch.ones(len(z))
-    look = Look(
-        torch.ones(len(z), 948), 0.05 * z, one, one, noise.square().reciprocal(), one, torch.ones_like(z), 0.05 * one
-    )
+    look = Look(z, 0.05 * z, one, 0.05 * z / noise, one, torch.ones_like(z), 0.05 * one)
     numbers = residual_numbers(Observation(1 + 0.05 * z, noise, 0 * one, 0 * one, 0 * one), look)
     sizes = {"excess": 1, "chi2": 1, "means": 3 * len(WIDTHS), "lags": len(LAGS), "missing": 1, "runs": 4, "walk": 1}
     assert numbers.shape[1] == sum(sizes.values()) + 12 == N_DIAGNOSTICS - 5 - 2

@@ -190,7 +190,7 @@ def check_galaxy(
             )
         resolution_match(galaxy, cube, model.resolution)
         headers = str(cube.attrs["header_sha256"])
-    record = provenance(galaxy, cube_path, headers, model.sha256)
+    record = provenance(galaxy, cube_path, headers, model.sha256, model.precision)
     finished, rows = _earlier_work(store, record, overwrite=overwrite)
     return None if finished else GalaxyJob(galaxy, cube_path, make_plan(galaxy, shape, rows), store)
 
@@ -209,7 +209,7 @@ def open_galaxy(job: GalaxyJob, model: ModelReference, templates: Decoder) -> Op
     )
     masked = spatial_mask(galaxy.masks, str(cube.attrs["wcs_header"]), (cube.sizes["y"], cube.sizes["x"]))
     excluded, notes = masked or (None, ())
-    record = provenance(galaxy, job.cube_path, cube.attrs["header_sha256"], model.sha256)
+    record = provenance(galaxy, job.cube_path, cube.attrs["header_sha256"], model.sha256, model.precision)
     layout = store_layout(
         galaxy,
         cube,

@@ -48,7 +48,8 @@ def load_model(survey: SurveyConfig) -> tuple[ModelReference, Decoder]:
     known = tuple(config.visible.tolist()), config.appraisal is not None
     resolution = TemplateResolution.of_metadata(checkpoint.metadata)
     device = capacity(survey).device
-    return ModelReference(path, checkpoint.sha256, device, *axes, *known, resolution=resolution), decoder
+    reference = ModelReference(path, checkpoint.sha256, device, *axes, *known, resolution=resolution)
+    return replace(reference, precision=survey.model.precision), decoder
 
 
 def run_survey(
