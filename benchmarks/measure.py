@@ -17,7 +17,7 @@ from benchmarks.processes import watch
 
 def main(command: list[str]) -> int:
     """Run a command and print its wall time and memory; returns its exit code."""
-    found = watch(command, quiet=False)
+    found = watch(command)
     peaks = found.peaks
     print(
         f"wall {found.seconds:.1f} s, processors {found.processor_seconds:.1f} s, peak memory "

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def watch(
     find: Callable[[], Sequence[Path]] = tuple,
     *,
     memory_every: float = 0.1,
-    quiet: bool = True,
+    log: Path | None = None,
 ) -> Watched:
     """Run a command to its end.
 
@@ -102,13 +103,13 @@ def watch(
     memory_every : float
         Seconds between two looks at the memory. One costs about 8 ms of a core for every process: ten a second slow
         down what they watch.
-    quiet : bool
-        Whether what it prints is thrown away.
+    log : Path, optional
+        Where what it prints goes; by default to where this process prints.
     """
-    output = subprocess.DEVNULL if quiet else None
     before = _children_seconds()
-    began = time.perf_counter()
-    process = psutil.Popen(list(command), stdout=output, stderr=output)
+    with log.open("wb") if log else nullcontext() as output:
+        began = time.perf_counter()
+        process = psutil.Popen(list(command), stdout=output, stderr=subprocess.STDOUT if output else None)
     peaks, files, looked = Peaks(), dict[Path, float](), -memory_every
     while process.poll() is None:
         now = time.perf_counter() - began
@@ -123,14 +124,17 @@ def watch(
 
 
 def run_survey(survey: Path, memory_every: float = 0.1) -> Watched:
-    """Run a survey whose output folder is `out` beside it; its files are those of chunks and of products."""
+    """Run a survey whose output folder is `out` beside it; its files are those of chunks and of products.
+
+    What it prints goes to a log beside it.
+    """
     output = survey.parent / "out"
 
     def find() -> list[Path]:
         working = [*output.glob("*.partial/chunks/*.npz"), *output.glob("*.partial/bins/*.npz")]
         return [*working, *output.glob("*.zarr")]
 
-    return watch([*COMMAND, "run", str(survey)], find, memory_every=memory_every)
+    return watch([*COMMAND, "run", str(survey)], find, memory_every=memory_every, log=survey.with_suffix(".log"))
 
 
 def _children_seconds() -> float:

@@ -3,7 +3,8 @@
     python -m benchmarks.speed [--quick] [--only model,reading] [--json FILE] [--markdown FILE] [--folder DIR]
     python -m benchmarks.speed compare OLD.json [NEW.json] [--tolerance 0.1]
 
-Without NEW.json it is measured now. Exit code 1: something got slower by more than the tolerance; 2: wrong usage.
+Without NEW.json it is measured now. Exit code 1: something got slower by more than the tolerance, or a part failed; 2:
+wrong usage.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,16 +51,24 @@ def measure(names: Sequence[str], folder: Path | None, *, quick: bool) -> dict[s
     if free < needed:
         sys.exit(f"{place}: {free / 2**30:.1f} GiB free, {needed >> 30} GiB needed; name another place by --folder")
     rates = machine.rates(quick=quick)
-    parts = {}
+    parts: dict[str, Any] = {}
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="galprote-speed-", dir=place) as temporary:
         setup = Setup(Path(temporary), quick, rates)
         for name in names:
             began = time.perf_counter()
-            parts[name] = PARTS[name](setup).as_dict()
+            try:
+                part = PARTS[name](setup)
+            except Exception as error:  # what the others found is not to be lost
+                traceback.print_exc()
+                part = Part(name, "failed", lacking=[f"{name}: {error}"])
+                failed.append(name)
+            parts[name] = part.as_dict()
             _say(f"{name}: {time.perf_counter() - began:.0f} s")
     after = machine.rates(quick=quick)
     end = {name: after[name] / rate for name, rate in rates.items()}
-    return machine.about() | {"quick": quick, "rates": rates, "rates_at_the_end": end, "parts": parts}
+    found = {"quick": quick, "rates": rates, "rates_at_the_end": end, "failed": failed, "parts": parts}
+    return machine.about() | found
 
 
 def _say(text: str) -> None:
@@ -92,10 +102,10 @@ def main(words: Sequence[str] | None = None) -> int:
         options.markdown.write_text(table)
     if options.verb == "measure":
         print(table)
-        return 0
+        return int(bool(results.get("failed")))
     changes = compare(loaded[0], results, options.tolerance)
     print(report(loaded[0], results, changes))
-    return int(any(change.slower for change in changes))
+    return int(bool(results.get("failed")) or any(change.slower for change in changes))
 
 
 def _read(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:

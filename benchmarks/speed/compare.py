@@ -2,8 +2,7 @@
 
 A figure counts as slower when it is worse by more than the tolerance both as it stands and after division by what the
 machine itself gave in either run (matrix products, copies): other work on a machine slows both down. Between different
-machines only the second counts. Figures of the disk, and ratios, have nothing to be divided by: between different
-machines those of the disk are only shown.
+machines only the second counts, and figures of the disk and of memory are only shown.
 """
 
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ def _change(part: str, old: Figure, new: Figure, faster: float | None, same: boo
     plain = new.value / old.value if new.better == "more" else old.value / new.value
     normalised = plain if faster is None else plain / faster
     limit = 1 - tolerance
-    known = same or not (new.rate == "disk" or new.unit in ("MiB", "s"))
+    known = same or not (new.rate == "disk" or new.unit == "MiB")
     slower = normalised < limit and (plain < limit or not same) and known
     return Change(part, old, new, plain, normalised, slower)
 

@@ -49,7 +49,8 @@ def run(setup: Setup, name: str, cube: Path, **settings: Any) -> Run:
     assert planned is not None
     watched = run_survey(survey, MEMORY_EVERY)
     if watched.exit_code:
-        raise RuntimeError(f"galprote-pipeline run {survey}: exit code {watched.exit_code}")
+        said = survey.with_suffix(".log").read_text()[-2000:]
+        raise RuntimeError(f"galprote-pipeline run {survey}: exit code {watched.exit_code}\n{said}")
     found = Run(planned.ny * planned.nx, fitted(survey), planned, watched, *steady_rate(planned, watched))
     shutil.rmtree(survey.parent)
     return found
@@ -118,6 +119,8 @@ def _flatness(part: Part, what: str, found: dict[int, Run], setup: Setup) -> Non
         return
     ratio = found[least].steady / found[most].steady
     part.add(f"{what}: cost of a spaxel, {most}x over {least}x, steady", ratio, "times", "less", "", "target: 1.10")
+    peaks = [found[times].watched.peaks.every for times in (least, most)]
+    part.add(f"{what}: peak memory, {most}x over {least}x", peaks[1] / peaks[0], "times", "less", "", "target: flat")
     costs = [
         (found[b].watched.processor_seconds - found[a].watched.processor_seconds)
         / (found[b].spaxels - found[a].spaxels)
