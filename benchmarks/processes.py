@@ -70,6 +70,8 @@ class Watched:
         Wall time.
     processor_seconds : float
         Of the command and all of its descendants.
+    page_faults : int
+        Of the same, without those that waited for a disk: memory that was given back and asked for again.
     peaks : Peaks
     files : dict of Path to float
         When files were first seen, seconds since the start.
@@ -78,6 +80,7 @@ class Watched:
     exit_code: int
     seconds: float
     processor_seconds: float
+    page_faults: int
     peaks: Peaks
     files: dict[Path, float] = field(default_factory=dict)
 
@@ -106,7 +109,7 @@ def watch(
     log : Path, optional
         Where what it prints goes; by default to where this process prints.
     """
-    before = _children_seconds()
+    before = _used_by_children()
     with log.open("wb") if log else nullcontext() as output:
         began = time.perf_counter()
         process = psutil.Popen(list(command), stdout=output, stderr=subprocess.STDOUT if output else None)
@@ -119,8 +122,9 @@ def watch(
             peaks.look(process)
             looked = now
         time.sleep(FILES_EVERY)
-    seconds = time.perf_counter() - began
-    return Watched(process.wait(), seconds, _children_seconds() - before, peaks, files)
+    seconds, exit_code = time.perf_counter() - began, process.wait()
+    processor, faults = _used_by_children()
+    return Watched(exit_code, seconds, processor - before[0], faults - before[1], peaks, files)
 
 
 def run_survey(survey: Path, memory_every: float = 0.1) -> Watched:
@@ -137,9 +141,9 @@ def run_survey(survey: Path, memory_every: float = 0.1) -> Watched:
     return watch([*COMMAND, "run", str(survey)], find, memory_every=memory_every, log=survey.with_suffix(".log"))
 
 
-def _children_seconds() -> float:
-    """Processor time of all descendants that have ended."""
+def _used_by_children() -> tuple[float, int]:
+    """Processor time and page faults of all descendants that have ended."""
     import resource
 
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return used.ru_utime + used.ru_stime, used.ru_minflt

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +122,19 @@ def _flatness(part: Part, what: str, found: dict[int, Run], setup: Setup) -> Non
     part.add(f"{what}: cost of a spaxel, {most}x over {least}x, steady", ratio, "times", "less", "", "target: 1.10")
     peaks = [found[times].watched.peaks.every for times in (least, most)]
     part.add(f"{what}: peak memory, {most}x over {least}x", peaks[1] / peaks[0], "times", "less", "", "target: flat")
-    costs = [
-        (found[b].watched.processor_seconds - found[a].watched.processor_seconds)
-        / (found[b].spaxels - found[a].spaxels)
-        for a, b in zip(list(found)[:-1], list(found)[1:], strict=True)
-    ]
+    costs = _further(found, "processor_seconds")
     part.add(f"{what}: processor time of a further spaxel", 1e6 * costs[-1], "µs/spaxel", "less", "float32")
+    part.add(f"{what}: page faults of a further spaxel", _further(found, "page_faults")[-1], "", "less")
     setup.known[f"further spaxel, {what}"] = costs[-1]
     if len(costs) > 1:
         name = f"{what}: processor time of a further spaxel, to {most}x over to 4x"
         part.add(name, costs[-1] / costs[0], "times", "less", "", "target: 1.10")
+
+
+def _further(found: dict[int, Run], what: str) -> list[float]:
+    """What each further spaxel took, from one size to the next: the start takes the same."""
+    runs = list(found.values())
+    return [(getattr(b.watched, what) - getattr(a.watched, what)) / (b.spaxels - a.spaxels) for a, b in pairwise(runs)]
 
 
 def scaling(setup: Setup) -> Part:
