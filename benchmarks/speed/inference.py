@@ -1,7 +1,7 @@
 """The model: spectra a second against the batch, and beside what the machine's matrix products would allow."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from time import perf_counter, process_time
 from typing import Any, Final
 
@@ -11,11 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.figures import Part, Rate, in_turns
 from benchmarks.speed.machine import SIDE
 from benchmarks.speed.setup import Setup
-from galprote.model.checkpoint import load_checkpoint
+from galprote.model.checkpoint import Checkpoint, load_checkpoint
 from galprote.model.predictor import CPU_BATCH, GPU_BATCH, Predictor
 
 #: What `Predictor` can compute in.
-PRECISIONS: Final = ("float32",)
+PRECISIONS: Final[tuple[str, ...]] = ("float32",)
 BATCHES: Final = {"cpu": (1, 16, CPU_BATCH, 4 * CPU_BATCH), "cuda": (GPU_BATCH // 4, GPU_BATCH, 4 * GPU_BATCH)}
 #: Fewest spectra that are timed at once.
 SPECTRA: Final = {"cpu": 4 * CPU_BATCH, "cuda": 16 * GPU_BATCH}
@@ -36,10 +36,16 @@ def make_predictor(precision: str, device: str, batch: int, *, errors: bool = Tr
         Whether it gives errors and trust besides.
     """
     assert precision in PRECISIONS
+    return Predictor(_weights(device, errors), device, batch)
+
+
+@lru_cache(maxsize=4)
+def _weights(_: str, errors: bool) -> Checkpoint:
+    """The shipped weights; others for each device, to which a predictor moves them."""
     checkpoint = load_checkpoint()
     if not errors:
         checkpoint.model.appraisal = None
-    return Predictor(checkpoint, device, batch)
+    return checkpoint
 
 
 def flops(predictor: Predictor, setup: Setup) -> float:

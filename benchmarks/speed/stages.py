@@ -12,7 +12,7 @@ import dask
 import numpy as np
 import torch
 
-from benchmarks.speed.figures import Part
+from benchmarks.speed.figures import Better, Part, Rate
 from benchmarks.speed.inference import PRECISIONS, make_predictor
 from benchmarks.speed.machine import ROOT
 from benchmarks.speed.setup import Opened, Setup, open_first
@@ -23,6 +23,8 @@ from galprote.pipeline.quantities import quantities
 
 #: Most chunks that are followed.
 CHUNKS = 6
+#: Share of a step below which its seconds are too few to be held against those of another run.
+SMALL = 0.03
 
 
 class Clock:
@@ -55,10 +57,12 @@ def measure(setup: Setup) -> Part:
     micro = {step: 1e6 * seconds / spaxels for step, seconds in clock.processor.items()}
     part.add("all of these", sum(micro.values()), "µs/spaxel", "less", "float32")
     for step, value in sorted(micro.items(), key=lambda item: -item[1]):
-        share = f"{value / sum(micro.values()):.0%}"
-        part.add(step, value, "µs/spaxel", "less", "memory" if step in ("read", "write") else "float32", share)
+        share = value / sum(micro.values())
+        better: Better = "less" if share > SMALL else ""
+        rate: Rate = "memory" if step in ("read", "write") else "float32"
+        part.add(step, value, "µs/spaxel", better, rate, f"{share:.0%}")
     waiting = 1e6 * (clock.wall["write"] - clock.processor["write"]) / spaxels
-    part.add("write: waiting for the disk", max(waiting, 0.0), "µs/spaxel", "less", "disk")
+    part.add("write: waiting for the disk", max(waiting, 0.0), "µs/spaxel", "", "disk")
     known = setup.known.get("further spaxel, maps and residual cube")
     if known:
         rest = 1e6 * known - sum(micro.values())
