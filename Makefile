@@ -2,6 +2,8 @@
 # make demo-real  map a real MUSE cube (60 MB from PyPI)
 # make stars      fetch two libraries of stars for `appraise` and `evaluate --suite anomalies` (120 MB from PyPI)
 # make spectra    fetch eight real MaNGA spectra for `fit` (120 MB from PyPI, of which 0.5 MB are kept)
+# make benchmark  how fast galprote is here: a table, and its figures in benchmarks/speed.json (a quarter of an hour, 9 GB)
+# make benchmark-compare   what got slower than the committed benchmarks/speed.json says;  SPEED="--only model": parts
 # make test       the tests;  make lint: ruff and mypy;  make venv: only install
 # make test-slurm, make test-browser   those that need a SLURM, a headless Chromium (skipped where there is none)
 # make clean      remove caches and build products;  make distclean: .venv and downloads too
@@ -25,7 +27,7 @@ STARS := data/stars/.fetched
 SPECTRA := data/spectra/MaNGA_test_spectra.fits.gz
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo demo-real stars spectra test test-slurm test-browser lint clean distclean
+.PHONY: help venv demo demo-real stars spectra benchmark benchmark-compare test test-slurm test-browser lint clean distclean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -41,6 +43,14 @@ demo-real: $(INSTALLED) $(MINICUBE)
 stars: $(STARS)
 
 spectra: $(SPECTRA)
+
+benchmark: $(INSTALLED)
+	$(BIN)/python -m benchmarks.speed $(SPEED) --json benchmarks/speed.json
+
+# What was committed, not what `make benchmark` has written since.
+benchmark-compare: $(INSTALLED)
+	@mkdir -p build && git show HEAD:benchmarks/speed.json > build/speed-recorded.json
+	$(BIN)/python -m benchmarks.speed compare build/speed-recorded.json $(SPEED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser"

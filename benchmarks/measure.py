@@ -8,42 +8,23 @@ their proportional share of it (PSS), which counts shared pages once.
 
 import subprocess
 import sys
-import time
+from pathlib import Path
 
-import psutil
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-
-def tree_memory(process: psutil.Process) -> tuple[int, int, int]:
-    """Resident and proportional memory of a process and its descendants, bytes, and their number."""
-    resident = proportional = number = 0
-    for member in [process, *process.children(recursive=True)]:
-        try:
-            memory = member.memory_full_info()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        resident, proportional, number = resident + memory.rss, proportional + memory.pss, number + 1
-    return resident, proportional, number
+from benchmarks.processes import watch
 
 
 def main(command: list[str]) -> int:
     """Run a command and print its wall time and memory; returns its exit code."""
-    began = time.perf_counter()
-    process = psutil.Popen(command)
-    peak = (0, 0, 0)
-    while process.poll() is None:
-        try:
-            peak = tuple(map(max, peak, tree_memory(process)))
-        except psutil.NoSuchProcess:
-            break
-        time.sleep(0.1)
-    code = process.wait()
-    seconds = time.perf_counter() - began
-    resident, proportional, number = peak
+    found = watch(command)
+    peaks = found.peaks
     print(
-        f"wall {seconds:.1f} s, peak memory {resident / 2**30:.2f} GiB resident, {proportional / 2**30:.2f} GiB "
-        f"proportional, {number} processes, exit code {code}"
+        f"wall {found.seconds:.1f} s, processors {found.processor_seconds:.1f} s, peak memory "
+        f"{peaks.resident / 2**30:.2f} GiB resident, {peaks.every / 2**30:.2f} GiB proportional, "
+        f"{peaks.processes} processes, exit code {found.exit_code}"
     )
-    return code
+    return found.exit_code
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import yaml
 from astropy.io import fits
 from dask.delayed import delayed
 from distributed import Client, LocalCluster
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.processes import run_survey
 from galprote.model.checkpoint import load_checkpoint
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.mock import MockConfig, make_mock
@@ -36,45 +37,22 @@ from galprote.workflows.dispatch import Dispatcher
 from galprote.workflows.planning import plan_survey
 from galprote.workflows.stop import StopRequest
 
-COMMAND = str(Path(sys.executable).with_name("galprote-pipeline"))
 HUGE = (3761, 1190, 1012)
 
 
 def watch(survey: Path) -> dict[str, Any]:
     """Run a survey; gives times, and peaks of memory (proportional) of driver, any worker and all together."""
-    output = survey.parent / "out"
-    began = time.perf_counter()
-    process = psutil.Popen([COMMAND, "run", str(survey)], stdout=subprocess.DEVNULL)
-    peaks: dict[str, int] = {"driver": 0, "worker": 0, "all": 0}
-    first_chunk = first_galaxy = None
-    while process.poll() is None:
-        total = 0
-        for member in [process, *process.children(recursive=True)]:
-            try:
-                used = member.memory_full_info().pss
-                kind = "driver" if member.pid == process.pid else "worker"
-            except psutil.Error:
-                continue
-            total += used
-            peaks[kind] = max(peaks[kind], used)
-        peaks["all"] = max(peaks["all"], total)
-        now = time.perf_counter() - began
-        if first_chunk is None and next(output.glob("*.partial/chunks/*.npz"), None):
-            first_chunk = now
-        if first_galaxy is None and next(output.glob("*.zarr"), None):
-            first_galaxy = now
-        time.sleep(0.1)
-    seconds = time.perf_counter() - began
-    mib = {f"peak_{name}_mib": round(value / 2**20) for name, value in peaks.items()}
-    record = json.loads((output / "run.json").read_text())
+    found = run_survey(survey)
+    peaks = {"driver": found.peaks.command, "worker": found.peaks.child, "all": found.peaks.every}
+    record = json.loads((survey.parent / "out" / "run.json").read_text())
     return {
-        "exit_code": process.wait(),
-        "seconds": round(seconds, 1),
-        "first_chunk_seconds": round(first_chunk or seconds, 1),
-        "first_galaxy_seconds": round(first_galaxy or seconds, 1),
+        "exit_code": found.exit_code,
+        "seconds": round(found.seconds, 1),
+        "first_chunk_seconds": round(min(found.times("chunks/*.npz"), default=found.seconds), 1),
+        "first_galaxy_seconds": round(min(found.times("out/*.zarr"), default=found.seconds), 1),
         "chunks": sum(galaxy["chunks_done"] for galaxy in record["galaxies"]),
         "fitted": sum(galaxy["fitted"] for galaxy in record["galaxies"]),
-        **mib,
+        **{f"peak_{name}_mib": round(value / 2**20) for name, value in peaks.items()},
     }
 
 
