@@ -18,7 +18,7 @@ from galprote.model.quantised import Precision, linear
 from galprote.model.transformer import Block, GalProTE
 
 #: Pooled samples in a piece of the convolution: longer ones multiply more zeros, shorter ones copy more samples.
-PIECE: Final = 20
+PIECE: Final = 8
 
 
 class FoldedConvolution(nn.Module):

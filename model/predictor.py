@@ -21,7 +21,7 @@ from galprote.model.refinement import Observation
 
 logger = logging.getLogger(__name__)
 
-CPU_BATCH: Final = 128
+CPU_BATCH: Final = 256
 GPU_BATCH: Final = 4096
 
 _lock = threading.Lock()
@@ -86,7 +86,7 @@ class Predictor:
     checkpoint : Checkpoint
     device : {"cpu", "cuda"} or torch.device
     batch : int, optional
-        Spectra in a batch; 128 on a CPU, 4096 on a GPU.
+        Spectra in a batch; 256 on a CPU, 4096 on a GPU.
     precision : {"float32", "bfloat16", "int8"}
         Of those layers that bear it (`galprote.model.inference`).
     """
@@ -194,8 +194,10 @@ class Predictor:
         return [torch.full((self.batch, *shape), torch.nan, device=self.device) for shape in shapes]
 
     def _padded(self, rows: NDArray[np.float32]) -> torch.Tensor:
-        padded = np.ones((self.batch, *rows.shape[1:]), dtype=np.float32)
-        padded[: len(rows)] = rows
+        padded = rows
+        if len(rows) < self.batch or not rows.flags.writeable:  # PyTorch wants to be able to write
+            padded = np.ones((self.batch, *rows.shape[1:]), dtype=np.float32)
+            padded[: len(rows)] = rows
         return torch.from_numpy(padded).to(self.device)
 
     def _halve(self, error: Exception) -> None:

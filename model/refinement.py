@@ -137,8 +137,8 @@ class Look:
         Observed minus scaled model.
     scale : (B,) float32
         Of the model, near one.
-    standardised : (B, L) float32
-        Residuals in units of the noise as they have it; zero where a sample was filled.
+    stated : (B, L) float32
+        Residuals in units of the stated noise; zero where a sample was filled.
     excess : (B,) float32
         Robust scatter of the residuals in units of the stated noise.
     weight : (B, L) float32
@@ -150,10 +150,15 @@ class Look:
     common: Tensor
     residual: Tensor
     scale: Tensor
-    standardised: Tensor
+    stated: Tensor
     excess: Tensor
     weight: Tensor
     typical: Tensor
+
+    @property
+    def standardised(self) -> Tensor:
+        """Residuals in units of the noise as they have it, (B, L)."""
+        return self.stated / self.excess[:, None]
 
 
 class Stage(nn.Module):
@@ -257,9 +262,8 @@ class Refinement(nn.Module):
             # Robust without sorting: for Gaussian noise the mean root of |z| is 0.822.
             excess_B = (z_BL.abs().sqrt_().sum(1) / seen.known / 0.822).square()
             excess_B = excess_B.clamp(0.05, 100.0)
-            z_BL /= excess_B[:, None]
             # Outliers count less: as if the model were right there.
-            odd_BL = (z_BL / OUTLIER).square_().add_(1).square_()
+            odd_BL = (z_BL / (OUTLIER * excess_B[:, None])).square_().add_(1).square_()
             weight_BL = seen.usual / odd_BL
         return Look(common_BR, residual_BL, scale_B, z_BL, excess_B, weight_BL, seen.typical * excess_B)
 
@@ -300,7 +304,7 @@ class Refinement(nn.Module):
         likely_BK = projected_BK * self.scatter / (self.scatter.square() + typical_B[:, None].square())
         noisy_BK = projected_BK / typical_B[:, None]
         windows_BW = weight_BL.unflatten(1, (WINDOWS, -1)).mean(2)
-        rough_BW = (look.standardised * weight_BL).unflatten(1, (WINDOWS, -1)).mean(2)
+        rough_BW = (look.stated * weight_BL).unflatten(1, (WINDOWS, -1)).mean(2) / look.excess[:, None]
         numbers = torch.stack(
             [
                 answer.av,

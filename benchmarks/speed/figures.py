@@ -9,7 +9,7 @@ from typing import Any, Literal
 #: Which way a figure is better; "": it only describes.
 Better = Literal["more", "less", ""]
 #: The machine's own rate that a figure goes with (`machine.rates`); "": none does, or it is a ratio already.
-Rate = Literal["float32", "bfloat16", "memory", "cores", "gpu", "disk", ""]
+Rate = Literal["float32", "bfloat16", "int8", "memory", "cores", "gpu", "disk", ""]
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def about() -> dict[str, Any]:
 
 
 def rates(*, quick: bool) -> dict[str, float]:
-    """What one core gives, GFLOP/s of matrix products in two precisions and GB/s copied; the same of a GPU.
+    """What one core gives, GFLOP/s of matrix products in three precisions and GB/s copied; the same of a GPU.
 
     `cores` is what all cores give together, each with products of its own: less than their number times one, where
     they share a clock, or other people.
@@ -51,7 +51,7 @@ def rates(*, quick: bool) -> dict[str, float]:
     rounds = 2 if quick else 6
     found = {
         name: product_rate(dtype, "cpu", rounds)
-        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16), ("int8", torch.int8))
     }
     source = np.ones(COPIED // 8)
     target = np.empty_like(source)
@@ -67,9 +67,10 @@ def product_rate(dtype: torch.dtype, device: str, rounds: int) -> float:
     """GFLOP/s of a large matrix product; on a CPU of one core."""
     side = SIDE if device == "cpu" else 4 * SIDE
     matrix = torch.ones(side, side, dtype=dtype, device=device)
+    multiply = torch._int_mm if dtype == torch.int8 else torch.mm
 
     def product() -> None:
-        torch.mm(matrix, matrix)
+        multiply(matrix, matrix)
         if device == "cuda":
             torch.cuda.synchronize()
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.speed.figures import Part, in_turns
-from benchmarks.speed.inference import KINDS, PRECISIONS, make_predictor
+from benchmarks.speed.inference import KINDS, make_predictor
 from benchmarks.speed.setup import Setup
 from galprote.model.decoder import Decoder
 from galprote.model.predictor import CPU_BATCH
@@ -56,7 +56,7 @@ def measure(setup: Setup) -> Part:
     part = Part(
         "Rivals",
         f"{n} spectra of the mock cube, prepared once for all: the same 876 samples, masks, noise and 636 templates; "
-        "no regularisation; one core, process time; the model on the same spectra over and over, 128 at once",
+        "no regularisation; one core, process time; the model on the same ones over and over, in batches",
     )
     torch.set_num_threads(1)
     spectra, noise = setup.spectra(len(setup.chunk.prepared.batch.spectra))
@@ -64,7 +64,7 @@ def measure(setup: Setup) -> Part:
     spectra, noise = spectra[chosen], noise[chosen]
     repeated = [np.tile(values, (-(-2 * CPU_BATCH // n), 1))[: 2 * CPU_BATCH] for values in (spectra, noise)]
     speeds = {}
-    for precision in PRECISIONS:
+    for precision in ("float32", "int8"):
         models = {kind: make_predictor(precision, "cpu", CPU_BATCH, errors=errors) for errors, kind in KINDS.items()}
         jobs = {kind: lambda model=model: model(*repeated, 0.01) for kind, model in models.items()}
         for kind, seconds in in_turns(jobs, process_time, 2 if setup.quick else 7).items():

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.figures import Better, Part, Rate
-from benchmarks.speed.inference import PRECISIONS, make_predictor
+from benchmarks.speed.inference import make_predictor
 from benchmarks.speed.machine import ROOT
 from benchmarks.speed.setup import Opened, Setup, open_first
 from galprote.model.predictor import CPU_BATCH
@@ -76,8 +76,8 @@ def measure(setup: Setup) -> Part:
 def follow(opened: Opened) -> tuple[Clock, int]:
     """Take chunks from the file to the store; gives the time of each step, and the spaxels."""
     clock, spaxels, settings = Clock(), 0, opened.settings
-    full = make_predictor(PRECISIONS[0], "cpu", CPU_BATCH)
-    bare = make_predictor(PRECISIONS[0], "cpu", CPU_BATCH, errors=False)
+    full = make_predictor("float32", "cpu", CPU_BATCH)
+    bare = make_predictor("float32", "cpu", CPU_BATCH, errors=False)
     opened.store.begin(opened.layout.provenance, opened.plan.rows)
     opened.store.create(opened.layout.cubes, opened.plan, opened.layout.attributes)
     reader = CubeReader(opened.cube)

@@ -27,7 +27,9 @@ def heading(results: dict[str, Any]) -> str:
     dirty = " and changes that are not committed" if results["dirty"] else ""
     quick = " (`--quick`: small, only for trying)" if results["quick"] else ""
     ends = [f"{name} {100 * ratio:.0f} %" for name, ratio in results["rates_at_the_end"].items()]
-    products = f"{rates['float32']:.0f} GFLOP/s in float32, {rates['bfloat16']:.0f} in bfloat16"
+    products = (
+        f"{rates['float32']:.0f} GFLOP/s in float32, {rates['bfloat16']:.0f} in bfloat16, {rates['int8']:.0f} in int8"
+    )
     on_gpu = f"; GPU {rates['gpu']:,.0f} and {rates['gpu bfloat16']:,.0f}" if "gpu" in rates else ""
     return (
         f"`python -m benchmarks.speed`{quick} on {results['date'][:10]}, commit {results['commit']}{dirty}. "
