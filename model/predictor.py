@@ -195,7 +195,8 @@ class Predictor:
 
     def _padded(self, rows: NDArray[np.float32]) -> torch.Tensor:
         padded = rows
-        if len(rows) < self.batch or not rows.flags.writeable:  # PyTorch wants to be able to write
+        # PyTorch wants to be able to write, and sums differ with the order in memory.
+        if len(rows) < self.batch or not rows.flags.writeable or not rows.flags.c_contiguous:
             padded = np.ones((self.batch, *rows.shape[1:]), dtype=np.float32)
             padded[: len(rows)] = rows
         return torch.from_numpy(padded).to(self.device)

@@ -266,7 +266,8 @@ class GalProTE(nn.Module):
         if self.heads is None:
             return tuple(head(features).float() for head in self.every_head())
         joined: Tensor = self.heads(features)
-        return tuple(torch.split(joined, [head.out_features for head in self.every_head()], dim=1))
+        parts = torch.split(joined, [head.out_features for head in self.every_head()], dim=1)
+        return tuple(part.contiguous() for part in parts)  # products round otherwise for rows that are not aligned
 
     def settle(self) -> None:
         """Work out, once the weights are final and on their device, what does not depend on the spectra."""

@@ -174,7 +174,7 @@ def test_a_device_without_memory_takes_smaller_batches(
     finally:
         predictors._load.cache_clear()
     assert result.outcome == "done", result.details
-    assert sizes[:3] == [128, 64, 32]
+    assert sizes[:3] == [256, 128, 64]
     assert set(sizes[3:]) == {32}
     told = [text for text in progress.messages if "memory ran out" in text]
     assert told == ["N1: the device's memory ran out; the model now takes 32 spectra at once"]

@@ -35,6 +35,15 @@ def test_gpu_and_cpu_agree() -> None:
     assert np.median(np.abs(on_cpu.grid - on_gpu.grid).sum((1, 2))) < 1e-4
 
 
+def test_bfloat16_moves_answers_little_on_a_gpu() -> None:
+    batch = next(Synthesizer(decoder(), NoiseConfig(), 1).stream(8192))
+    seen = batch.spectra.numpy(), batch.noise.numpy(), 0.01
+    full, fewer = (Predictor(load_checkpoint(), "cuda", precision=bits)(*seen) for bits in ("float32", "bfloat16"))
+    moved = np.abs(full.av - fewer.av)
+    assert np.median(moved) <= 0.002
+    assert np.quantile(moved, 0.999) <= 0.03
+
+
 def test_kinematics_on_gpu_and_cpu_agree() -> None:
     random = np.random.default_rng(1)
     templates = (decoder().coefficients[:200:10] @ decoder().components).double().numpy()
