@@ -15,7 +15,7 @@ from galprote.pipeline.mask_config import MasksConfig, change_paths, mask_inputs
 from galprote.pipeline.zarr_path import input_state
 
 #: Raise it whenever the numbers in the products change for the same settings.
-NUMERIC_VERSION: Final = 5
+NUMERIC_VERSION: Final = 6
 
 PACKAGES: Final = ("galprote", "torch", "numpy", "scipy", "dask", "xarray", "zarr", "astropy")
 
