@@ -1,5 +1,6 @@
 """Replace bright emission lines and sky residuals by a running median, and leave the stars' own features alone."""
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -96,6 +97,7 @@ def template_allowance(decoder: Decoder, config: LineFilterConfig) -> tuple[floa
     return tuple(largest.tolist())
 
 
+@lru_cache(maxsize=128)
 def near_sky_line(redshift: float) -> NDArray[np.bool_]:
     """Model samples within 6 A of a bright night-sky line, bool (948,)."""
     observed = WAVELENGTH * (1 + redshift)

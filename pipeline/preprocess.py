@@ -19,9 +19,9 @@ from galprote.pipeline.quality import Status
 from galprote.pipeline.rest_frame import (
     LARGEST_FLUX,
     PreprocessSettings,
+    RestFrame,
     is_variance,
-    masked_samples,
-    rebin_and_mask,
+    rest_frame,
 )
 
 #: Shares above which `status` remarks on filled samples and on channels without a usable variance.
@@ -103,10 +103,10 @@ def preprocess(
     status[~_with_data(flux)] |= np.int32(Status.NO_DATA)
     rows = np.flatnonzero(status == 0)
     whole = _nothing(n, len(rows), status)
-    fitted = 0
+    fitted, frame = 0, rest_frame(settings)
     for start in range(0, len(rows), TILE):
         mine = rows[start : start + TILE]
-        part = _prepare(_spectra(flux, mine), _spectra(variance, mine), settings)
+        part = _prepare(_spectra(flux, mine), _spectra(variance, mine), settings, frame)
         for item in fields(SpectraBatch):
             if item.name in OF_FITTED:
                 getattr(whole, item.name)[fitted : fitted + len(part.spectra)] = getattr(part, item.name)
@@ -150,7 +150,9 @@ def _nothing(n: int, k: int, status: NDArray[np.int32]) -> SpectraBatch:
     )
 
 
-def _prepare(flux: NDArray[np.float32], variance: NDArray[np.float32], settings: PreprocessSettings) -> SpectraBatch:
+def _prepare(
+    flux: NDArray[np.float32], variance: NDArray[np.float32], settings: PreprocessSettings, frame: RestFrame
+) -> SpectraBatch:
     """Prepare a few spectra (m, n), all of which have data."""
     status = np.zeros(flux.shape[1], dtype=np.int32)
     finite, good = np.abs(flux) < LARGEST_FLUX, is_variance(variance)
@@ -158,9 +160,9 @@ def _prepare(flux: NDArray[np.float32], variance: NDArray[np.float32], settings:
     if not valid.all():
         bad_variance = (finite & ~good).mean(axis=0) > MANY_BAD_VARIANCES
         status[bad_variance] |= np.int32(Status.BAD_VARIANCE)
-    rebinned, rest, rest_variance = rebin_and_mask(flux, variance, valid, settings)
-    visible = np.array(settings.visible)
-    measures = _measure(pick(rest, visible), pick(rest_variance, visible), masked_samples(settings)[visible])
+    rebinned, rest, rest_variance = frame.rebin_and_mask(flux, variance, valid)
+    visible = frame.visible
+    measures = _measure(pick(rest, visible), pick(rest_variance, visible), frame.masked[visible])
     for condition, bit in (
         (measures.empty, Status.NO_DATA),
         (measures.filled > settings.max_filled, Status.INCOMPLETE),

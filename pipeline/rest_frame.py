@@ -92,54 +92,74 @@ def rebin_to_rest(
     flux, variance : (n, 948) float32
         NaN where missing.
     """
-    matrix, squared, weights, covered = _matrices(settings)
-    complete: NDArray[np.bool_] = np.all(valid, axis=0)
-    if complete.all():
-        weight = np.broadcast_to(covered[:, None], (len(covered), valid.shape[1]))
-    else:
-        flux, variance = np.where(valid, flux, np.float32(0)), np.where(valid, variance, np.float32(0))
-        weight = weights @ valid.astype(np.float32)
-        # Not the same sum, but to rounding: a spectrum's bits must not depend on gaps in its neighbours.
-        weight[:, complete] = covered[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (matrix @ flux) / weight
-        noise = (squared @ variance) / weight**2
-    missing = weight < 0.5
-    if missing.any():
-        mean[missing] = np.nan
-        noise[missing] = np.nan
-    return np.ascontiguousarray(mean.T), np.ascontiguousarray(noise.T)
+    return rest_frame(settings).rebin(flux, variance, valid)
 
 
-def rebin_and_mask(
-    flux: NDArray[np.float32], variance: NDArray[np.float32], valid: NDArray[np.bool_], settings: PreprocessSettings
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Flux on the model's samples (n, 948); the same without what is masked, and its variance."""
-    rebinned, noise = rebin_to_rest(flux, variance, valid, settings)
-    rest = rebinned
-    if settings.masks.observed:
-        channels = touched(edges_of(np.array(settings.wavelength)), settings.masks.observed)
-        rest, noise = rebin_to_rest(flux, variance, valid & ~channels[:, None], settings)
-    if settings.masks.rest:
-        samples = touched(EDGES, settings.masks.rest)
-        rest, noise = (np.where(samples, np.float32(np.nan), values) for values in (rest, noise))
-    return rebinned, rest, noise
+@dataclass(frozen=True, eq=False)
+class RestFrame:
+    """What leads from native channels (m) to the model's samples (948).
 
+    Attributes
+    ----------
+    matrix, squared : (948, m) csr_array
+        Dereddening, broadening and rebinning; the same with factors squared, for variances.
+    weights : (948, m) csr_array
+        The matrix without dereddening.
+    covered : (948,) float32
+        Share of each sample that the channels cover.
+    channels : (m,) bool
+        Those that are masked.
+    samples, masked : (948,) bool
+        Those that are masked in the rest frame, and all that are missing in a spectrum without gaps because of masks.
+    visible : (948,) bool
+    """
 
-@lru_cache(maxsize=128)
-def masked_samples(settings: PreprocessSettings) -> NDArray[np.bool_]:
-    """Samples that are missing in a spectrum without gaps because they are masked: (948,)."""
-    _, _, weights, covered = _matrices(settings)
-    channels = touched(edges_of(np.array(settings.wavelength)), settings.masks.observed)
-    left = np.asarray(weights @ (~channels).astype(np.float32))
-    return touched(EDGES, settings.masks.rest) | ((left < 0.5) & (covered >= 0.5))
+    matrix: csr_array
+    squared: csr_array
+    weights: csr_array
+    covered: NDArray[np.float32]
+    channels: NDArray[np.bool_]
+    samples: NDArray[np.bool_]
+    masked: NDArray[np.bool_]
+    visible: NDArray[np.bool_]
+
+    def rebin(
+        self, flux: NDArray[np.float32], variance: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `rebin_to_rest`."""
+        complete: NDArray[np.bool_] = np.all(valid, axis=0)
+        if complete.all():
+            weight = np.broadcast_to(self.covered[:, None], (len(self.covered), valid.shape[1]))
+        else:
+            flux, variance = np.where(valid, flux, np.float32(0)), np.where(valid, variance, np.float32(0))
+            weight = self.weights @ valid.astype(np.float32)
+            # Not the same sum, but to rounding: a spectrum's bits must not depend on gaps in its neighbours.
+            weight[:, complete] = self.covered[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = (self.matrix @ flux) / weight
+            noise = (self.squared @ variance) / weight**2
+        missing = weight < 0.5
+        if missing.any():
+            mean[missing] = np.nan
+            noise[missing] = np.nan
+        return np.ascontiguousarray(mean.T), np.ascontiguousarray(noise.T)
+
+    def rebin_and_mask(
+        self, flux: NDArray[np.float32], variance: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Flux on the model's samples (n, 948); the same without what is masked, and its variance."""
+        rebinned, noise = self.rebin(flux, variance, valid)
+        rest = rebinned
+        if self.channels.any():
+            rest, noise = self.rebin(flux, variance, valid & ~self.channels[:, None])
+        if self.samples.any():
+            rest, noise = (np.where(self.samples, np.float32(np.nan), values) for values in (rest, noise))
+        return rebinned, rest, noise
 
 
 @lru_cache(maxsize=128)  # spectra that move have one for every ten km/s
-def _matrices(settings: PreprocessSettings) -> tuple[csr_array, csr_array, csr_array, NDArray[np.float32]]:
-    """Dereddening, broadening and rebinning in one matrix; the same with factors squared, for variances; it without the
-    dereddening, and the share of each output sample that the channels cover.
-    """
+def rest_frame(settings: PreprocessSettings) -> RestFrame:
+    """Make it once; to look it up takes a while, too, for the settings are thousands of numbers."""
     wavelength = np.array(settings.wavelength)
     if settings.broadening:
         rebin = matched_matrix(wavelength, settings.redshift, np.array(settings.broadening))
@@ -147,7 +167,13 @@ def _matrices(settings: PreprocessSettings) -> tuple[csr_array, csr_array, csr_a
         rebin = rebin_matrix(edges_of(wavelength), EDGES * (1 + settings.redshift))
     deredden = 10 ** (0.4 * foreground_extinction(settings))
     matrix = csr_array(rebin * deredden.astype(np.float32)[None, :])
-    return matrix, csr_array(matrix * matrix), rebin, np.asarray(rebin.sum(axis=1), dtype=np.float32)
+    covered = np.asarray(rebin.sum(axis=1), dtype=np.float32)
+    channels = touched(edges_of(wavelength), settings.masks.observed)
+    samples = touched(EDGES, settings.masks.rest)
+    left = np.asarray(rebin @ (~channels).astype(np.float32))
+    masked = samples | ((left < 0.5) & (covered >= 0.5))
+    visible = np.array(settings.visible)
+    return RestFrame(matrix, csr_array(matrix * matrix), rebin, covered, channels, samples, masked, visible)
 
 
 def foreground_extinction(settings: PreprocessSettings) -> NDArray[np.float64]:
