@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 #: There where the kernel drives an NVIDIA GPU.
 NVIDIA: Final = Path("/proc/driver/nvidia/version")
 
-#: What a worker needs: the tasks of every step, Dask's worker, and the last step with its figure.
-PRELOADED: Final = ["distributed.nanny", "galprote.workflows.phases", "galprote.workflows.figure"]
+#: What a worker needs: Dask's worker, the tasks of every step, the figure of the last one, and the dust.
+PRELOADED: Final = [
+    "distributed.nanny",
+    "galprote.workflows.phases",
+    "galprote.workflows.figure",
+    "dust_extinction.parameter_averages",
+]
 
 #: What Dask's nannies set before a process starts (`distributed.nanny.pre-spawn-environ`): libraries take one thread,
 #: freed memory goes back, all workers hash alike.
