@@ -10,10 +10,11 @@ import ctypes
 from functools import cache
 from typing import Final
 
-#: Parameters of glibc's `mallopt` (malloc.h), and their values: arrays up to 32 MiB, the most that it takes, come from
-#: memory that is kept, up to 128 MiB of which may be unused.
-_TRIM_THRESHOLD: Final = (-1, 128 * 1024**2)
-_MMAP_THRESHOLD: Final = (-3, 32 * 1024**2)
+#: Parameters of glibc's `mallopt` (malloc.h), and their values: arrays up to 8 MiB come from memory that is kept, of
+#: which up to 32 MiB at its end may be unused. As fast as with the most that it takes, 32 MiB and any, and half of a
+#: chunk's memory lies in larger arrays, which go back to the system.
+_TRIM_THRESHOLD: Final = (-1, 32 * 1024**2)
+_MMAP_THRESHOLD: Final = (-3, 8 * 1024**2)
 
 
 @cache
