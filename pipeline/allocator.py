@@ -7,6 +7,7 @@ arrays are large and few; those here are a few hundred KiB, thousands a second.
 """
 
 import ctypes
+import gc
 from functools import cache
 from typing import Final
 
@@ -19,7 +20,12 @@ _MMAP_THRESHOLD: Final = (-3, 8 * 1024**2)
 
 @cache
 def keep_freed_memory() -> None:
-    """Tell the C library, if it can be told; once in a process."""
+    """Tell the C library, if it can be told; once in a process.
+
+    Python's collector is told to leave alone what imports have made: its looks would copy the pages that forked workers
+    share.
+    """
+    gc.freeze()
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # glibc
         for parameter, value in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
