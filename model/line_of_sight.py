@@ -33,15 +33,13 @@ from galprote.model.line_fit import MAX_DISPERSION, SQUARE_UNIT, LineFit, Look, 
 from galprote.model.line_search import LineSearch
 from galprote.model.line_spectra import GAS_KMS, over_continuum, starlight
 from galprote.model.line_templates import LOG_EDGES, MARGIN, PADDED_CENTRES, SAMPLE_KMS, SAMPLES, LineTemplates
+from galprote.model.ranges import LARGEST_REACH, SMALLEST_REACH
 
 logger = logging.getLogger(__name__)
 
 CPU_BATCH: Final = 64
 GPU_BATCH: Final = 1024
 
-#: Velocities that may be asked for, km/s.
-SMALLEST_REACH: Final = 100.0
-LARGEST_REACH: Final = 1000.0
 
 #: Lines must lower chi-square by as much; another velocity must be worse by as much (in -2 ln likelihood).
 SIGNIFICANT: Final = 30.0

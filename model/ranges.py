@@ -1,8 +1,12 @@
-"""Types of settings that are a lower and an upper end."""
+"""Settings that are a lower and an upper end: their types, and limits that a configuration names without torch."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator
+
+#: Velocities that may be asked for, km/s.
+SMALLEST_REACH: Final = 100.0
+LARGEST_REACH: Final = 1000.0
 
 Number = TypeVar("Number", int, float)
 

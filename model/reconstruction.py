@@ -4,9 +4,10 @@
 Fourier transforms over the logarithm of wavelength, where a velocity is a phase and a dispersion a Gaussian factor:
 exact for every pair of them, nothing to expand beforehand, and a spectrum costs one inverse transform.
 
-Shapes: n spectra, K components, N samples on the logarithmic axis, F = N / 2 + 1 frequencies.
+Shapes: n spectra, K components, N samples on the logarithmic axis, F frequencies.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -20,11 +21,19 @@ from galprote.model.extinction import extinction_curve
 from galprote.model.gaps import fill_gaps
 from galprote.model.grids import EDGES, KEPT
 from galprote.model.kinematics import C_KMS, MAX_DISPERSION, MAX_VELOCITY
+from galprote.model.medians import row_median
 
 #: Samples that carry the spectrum, at most half as wide as the decoder's fine ones; and all, with the way back from the
 #: red end to the blue one, for which a Fourier transform wants a bridge.
 CARRIED: Final = 7600
 PERIOD: Final = 8192
+
+#: Frequencies that are kept. The others hold 5e-5 of a spectrum (rms, the most of 636 templates): digits that the
+#: decoder has lost, for the templates' lines are eight samples wide.
+FREQUENCIES: Final = 2049
+
+#: Of the frequencies, so many phases are made one by one.
+_FINE: Final = 64
 
 #: Spectra that are made together, always so many: the last bits may depend on the number.
 ROWS: Final = 64
@@ -49,11 +58,12 @@ class Reconstruction:
     def __init__(self, decoder: Decoder, visible: NDArray[np.bool_] = KEPT) -> None:
         self._coefficients = decoder.coefficients.float()
         components = _on_log_edges(decoder.components.double().numpy(), LOG_EDGES)
-        self._transforms = torch.view_as_real(torch.fft.rfft(torch.from_numpy(_bridged(components))))
-        self._transforms = self._transforms.flatten(1).float().contiguous()
+        transforms = torch.fft.rfft(torch.from_numpy(_bridged(components)))[:, :FREQUENCIES]
+        self._transforms = torch.view_as_real(transforms).flatten(1).float().contiguous()
         centres = np.sqrt(LOG_EDGES[1:] * LOG_EDGES[:-1])
         self._curve = torch.from_numpy(-0.4 * np.log(10.0) * extinction_curve(centres)).float()
-        self._omega = 2 * np.pi * torch.arange(PERIOD // 2 + 1, dtype=torch.float64) / (PERIOD * _LN_STEP)
+        self._step = 2 * np.pi / (PERIOD * _LN_STEP)
+        self._omega = (self._step * torch.arange(FREQUENCIES, dtype=torch.float64)).float()
         self._model = _overlap(LOG_EDGES, EDGES)[KEPT]
         self._used = torch.from_numpy(visible[KEPT])
 
@@ -80,30 +90,68 @@ class Reconstruction:
         (n, CARRIED) float32
             Mean flux density in each sample. What is moved in from beyond the ends is made up.
         """
-        n = len(av)
-        spectra = np.empty((n, CARRIED), dtype=np.float32)
-        for start in range(0, n, ROWS):
-            rows = slice(start, start + ROWS)
+        spectra = np.empty((len(av), CARRIED), dtype=np.float32)
+        for rows, columns, median in self.columns(grid, av, dispersion, velocity):
+            np.divide(columns.T, median[:, None], out=spectra[rows])
+        return spectra
+
+    def columns(
+        self,
+        grid: NDArray[np.float32],
+        av: NDArray[np.float32],
+        dispersion: NDArray[np.float32],
+        velocity: NDArray[np.float32],
+    ) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32]]]:
+        """Make spectra, a few at a time, wavelength first and in the templates' unit, for what is to be made of them.
+
+        Parameters
+        ----------
+        grid, av, dispersion, velocity
+            As when called.
+
+        Yields
+        ------
+        rows : slice
+            Which of the n spectra.
+        spectra : (CARRIED, k) float32
+        median : (k,) float32
+            Of what the network would see of them.
+        """
+        for start in range(0, len(av), ROWS):
+            rows = slice(start, min(start + ROWS, len(av)))
             padded = [torch.from_numpy(_padded(values[rows])) for values in (grid, av, dispersion, velocity)]
-            spectra[rows] = self._moved(*padded)[: n - start].numpy()
-        model = torch.from_numpy(np.ascontiguousarray((self._model @ np.ascontiguousarray(spectra.T)).T))
-        # The pipeline's median: of an even number of samples the mean of the middle two.
-        median = np.median(fill_gaps(model, self._used.expand_as(model)).numpy(), axis=1)
-        return np.asarray(spectra / median[:, None], dtype=np.float32)
+            spectra = np.ascontiguousarray(self._moved(*padded).numpy().T)
+            model = torch.from_numpy(np.ascontiguousarray((self._model @ spectra).T))
+            # The pipeline's median: of an even number of samples the mean of the middle two.
+            median = row_median(fill_gaps(model, self._used.expand_as(model)).numpy())
+            k = rows.stop - start
+            yield rows, spectra if k == ROWS else np.ascontiguousarray(spectra[:, :k]), median[:k]
 
     @torch.inference_mode()
     def _moved(
         self, grid: torch.Tensor, av: torch.Tensor, dispersion: torch.Tensor, velocity: torch.Tensor
     ) -> torch.Tensor:
-        transforms = (grid.flatten(1) @ self._coefficients) @ self._transforms
-        width = dispersion.double().clamp(0.0, MAX_DISPERSION)[:, None] / C_KMS
+        transforms = torch.view_as_complex(
+            ((grid.flatten(1) @ self._coefficients) @ self._transforms).unflatten(1, (-1, 2))
+        )
+        width = dispersion.clamp(0.0, MAX_DISPERSION)[:, None] / C_KMS
+        narrowed = transforms * torch.exp(-0.5 * (width * self._omega).square())
         shift = torch.log1p(velocity.double().clamp(-MAX_VELOCITY, MAX_VELOCITY)[:, None] / C_KMS)
-        factor = torch.polar(torch.exp(-0.5 * (width * self._omega).square()), -shift * self._omega)
-        moved = torch.view_as_complex(transforms.unflatten(1, (-1, 2))) * factor.to(torch.complex64)
         # The dust stands still, as in `model.kinematics`: its curve is smooth.
-        spectra = torch.fft.irfft(moved, n=PERIOD)[:, :CARRIED]
+        spectra = torch.fft.irfft(narrowed.mul_(self._turned(shift)), n=PERIOD)[:, :CARRIED]
         reddened: torch.Tensor = spectra * torch.exp(av[:, None] * self._curve)
         return reddened
+
+    def _turned(self, shift: torch.Tensor) -> torch.Tensor:
+        """Phases of shifts (n, 1) in ln wavelength, complex (n, F).
+
+        The frequencies are multiples of one: each phase is the product of two of a few, made in double precision.
+        """
+        fine, coarse = (
+            torch.polar(torch.ones(1, dtype=torch.float64), -shift * (step * self._step)).to(torch.complex64)
+            for step in (torch.arange(_FINE).double(), torch.arange(0, FREQUENCIES, _FINE).double())
+        )
+        return (coarse[:, :, None] * fine[:, None, :]).flatten(1)[:, :FREQUENCIES]
 
 
 def _on_log_edges(components: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:

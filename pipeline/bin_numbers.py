@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import correlate
 
 from galprote.model.errors import ConfigError
 from galprote.pipeline.images import listing, read_named_image, with_hdus
@@ -111,5 +110,8 @@ def _places(row: NDArray[np.int64], column: NDArray[np.int64], data: NDArray[np.
     """Offsets at which all of a table's spaxels have data: a correlation counts them at all offsets at once."""
     spaxels = np.zeros((int(row.max()) + 1, int(column.max()) + 1))
     spaxels[row, column] = 1.0
-    found = correlate(data.astype(np.float64), spaxels, mode="valid", method="fft")
+    shape = tuple(whole - part + 1 for whole, part in zip(data.shape, spaxels.shape, strict=True))
+    spectrum = np.fft.rfft2(data.astype(np.float64)) * np.conj(np.fft.rfft2(spaxels, data.shape))
+    # Beyond that shape the table would reach around the image.
+    found = np.fft.irfft2(spectrum, data.shape)[: shape[0], : shape[1]]
     return [(int(down), int(left)) for down, left in np.argwhere(found > spaxels.sum() - 0.5)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from galprote.pipeline.binning import Bins
-from galprote.pipeline.preprocess import LARGEST_FLUX, is_variance
+from galprote.pipeline.rest_frame import LARGEST_FLUX, is_variance
 
 #: Share of a bin's light that a channel must have.
 ENOUGH_LIGHT = 0.5

@@ -19,9 +19,9 @@ from galprote.pipeline.binning_config import BinningConfig
 from galprote.pipeline.cluster_config import CLUSTER_TYPES, AnyCluster, ClusterConfig, LocalCluster
 from galprote.pipeline.instrument_config import InstrumentConfig
 from galprote.pipeline.kinematics_config import KinematicsConfig
-from galprote.pipeline.line_filter import LineFilterConfig
+from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.mask_config import MasksConfig, change_paths
-from galprote.pipeline.mock import MockConfig
+from galprote.pipeline.mock_galaxy import MockConfig
 from galprote.pipeline.problems import problem
 from galprote.pipeline.section import Section
 from galprote.pipeline.yaml_loader import count_values, read_yaml

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from galprote.pipeline.preprocess import LARGEST_FLUX, is_variance
+from galprote.pipeline.rest_frame import LARGEST_FLUX, is_variance
 
 #: Sides of the boxes, spaxels; the space between the two of a pair.
 SIDES: Final = (1, 2, 3, 4, 6, 8)

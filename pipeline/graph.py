@@ -28,6 +28,7 @@ from galprote.model.grids import covered
 from galprote.model.line_spread import MUSE_TEMPLATES, TemplateResolution
 from galprote.model.predictor import shared_predictor
 from galprote.model.quantised import Precision
+from galprote.pipeline.allocator import keep_freed_memory
 from galprote.pipeline.block import (
     BlockSettings,
     FittedBlock,
@@ -245,11 +246,13 @@ def _prepare(
     *,
     settings: BlockSettings,
 ) -> PreparedBlock:
+    keep_freed_memory()
     return prepare_block(flux, variance, mask, settings, velocity)
 
 
 @located
 def _predict(prepared: PreparedBlock, *, settings: BlockSettings, model: ModelReference) -> Predicted:
+    keep_freed_memory()
     if model.device == "cpu":
         torch.set_num_threads(1)  # a worker process is one core's
     if model.numeric_version != NUMERIC_VERSION:

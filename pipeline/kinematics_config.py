@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from galprote.model.line_of_sight import LARGEST_REACH, SMALLEST_REACH
+from galprote.model.ranges import LARGEST_REACH, SMALLEST_REACH
 from galprote.pipeline.section import Section
 
 

@@ -1,17 +1,19 @@
 """Replace bright emission lines and sky residuals by a running median, and leave the stars' own features alone."""
 
+from functools import lru_cache
 from typing import Final
 
-import bottleneck
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from galprote.model.artefacts import SKY_LINES
 from galprote.model.decoder import Decoder
 from galprote.model.gaps import fill_gaps
 from galprote.model.grids import KEPT, N_WAVELENGTH, WAVELENGTH
+from galprote.model.medians import pick, row_median
+from galprote.pipeline.line_filter_config import LineFilterConfig
+from galprote.pipeline.running_median import running_median
 
 #: Half-width around a sky line within which residuals of either sign are replaced, Angstrom.
 SKY_HALF_WIDTH: Final = 6.0
@@ -21,24 +23,6 @@ ALLOWANCE_AV: Final = (0.0, 1.5)
 
 #: Allowance of a filter that knows no templates.
 NO_ALLOWANCE: Final = (0.0,) * N_WAVELENGTH
-
-
-class LineFilterConfig(BaseModel):
-    """The running median that removes bright lines and sky residuals."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    window: int = Field(default=31, ge=5, le=201)
-    """Width of the running median, model samples of 2.48 A; odd."""
-    threshold: float = Field(default=5.0, gt=0, allow_inf_nan=False)
-    """Replace samples this many robust standard deviations above the running median, and below it near sky lines."""
-
-    @field_validator("window")
-    @classmethod
-    def _odd(cls, window: int) -> int:
-        if window % 2 == 0:
-            raise ValueError("must be odd")
-        return window
 
 
 def clean_spectra(
@@ -75,7 +59,8 @@ def clean_spectra(
     filled = fill_gaps(torch.from_numpy(rest), torch.from_numpy(valid)).numpy()
     smooth = running_median(filled, config.window)
     deviation = filled - smooth
-    sigma = 1.4826 * bottleneck.nanmedian(np.where(valid, np.abs(deviation), np.nan), axis=1)
+    absolute, known = (pick(values, visible) for values in (np.abs(deviation), valid))
+    sigma = 1.4826 * row_median(absolute if known.all() else np.where(known, absolute, np.float32(np.nan)))
     limit = config.threshold * sigma[:, None]
     outlier = deviation > limit + np.array(allowance, dtype=np.float32) * smooth
     outlier |= (deviation < -limit) & near_sky_line(redshift)
@@ -84,13 +69,6 @@ def clean_spectra(
     grown[:, :-1] |= outlier[:, 1:]
     grown &= valid
     return np.where(grown, smooth, filled), grown
-
-
-def running_median(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Centred running median along the last axis, the ends reflected: (n, m) -> (n, m) float32."""
-    half = window // 2
-    padded = np.pad(values, ((0, 0), (half, half)), mode="reflect")
-    return np.asarray(bottleneck.move_median(padded, window, axis=1)[:, 2 * half :], dtype=np.float32)
 
 
 def template_allowance(decoder: Decoder, config: LineFilterConfig) -> tuple[float, ...]:
@@ -119,6 +97,7 @@ def template_allowance(decoder: Decoder, config: LineFilterConfig) -> tuple[floa
     return tuple(largest.tolist())
 
 
+@lru_cache(maxsize=128)
 def near_sky_line(redshift: float) -> NDArray[np.bool_]:
     """Model samples within 6 A of a bright night-sky line, bool (948,)."""
     observed = WAVELENGTH * (1 + redshift)

@@ -185,7 +185,8 @@ class MockSpectra:
         """
         columns = np.flatnonzero(self.galaxy.inside[y])
         random = np.random.default_rng([self.config.seed, 1, y])
-        pieces = [self._piece(y, piece, random) for piece in np.split(columns, range(_PIECE, len(columns), _PIECE))]
+        places = range(0, max(len(columns), 1), _PIECE)  # of a row without any light one, empty
+        pieces = [self._piece(y, columns[place : place + _PIECE], random) for place in places]
         flux, variance, *truth = (np.concatenate(part) for part in zip(*pieces, strict=True))
         self._spoil_variance(variance, np.random.default_rng([self.config.seed, 2, y]))
         flux[:, self._lost] = variance[:, self._lost] = np.nan
@@ -216,7 +217,8 @@ class MockSpectra:
 
     def _density(self, grid: NDArray[np.float32], av: Array, flux: Array) -> NDArray[np.float32]:
         """Surface density of the stars' mass (n,), M_sun/pc2."""
-        mixture = (grid.reshape(len(grid), -1) @ self._templates) * 10 ** (-0.4 * av[:, None] * self._attenuation)
+        dim = 10 ** (-0.4 * av[:, None] * self._attenuation)
+        mixture = (grid.reshape(len(grid), len(self._templates)) @ self._templates) * dim
         per_flux = mass_per_flux(grid, np.median(mixture[:, KEPT], axis=1), self._masses)
         return surface_density(flux * 1e-20, per_flux, SPAXEL_ARCSEC**2, self.config.redshift)
 

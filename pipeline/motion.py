@@ -12,9 +12,10 @@ from scipy.sparse import csr_array
 from galprote.model.line_of_sight import KinematicFitter, Kinematics, positive_root
 from galprote.model.predictor import Predictor
 from galprote.pipeline.moving import preprocess_moving
-from galprote.pipeline.preprocess import LARGEST_FLUX, PreprocessSettings, SpectraBatch, is_variance
+from galprote.pipeline.preprocess import SpectraBatch
 from galprote.pipeline.rebin import edges_of, rebin_matrix
 from galprote.pipeline.resolution import broadened_matrix
+from galprote.pipeline.rest_frame import LARGEST_FLUX, PreprocessSettings, is_variance
 from galprote.pipeline.spectral_masks import touched
 
 #: Edges that the rebinning's polynomials go through: lines stay narrower than with the customary four.

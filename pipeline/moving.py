@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galprote.model.kinematics import C_KMS
-from galprote.pipeline.preprocess import PreprocessSettings, SpectraBatch, preprocess
+from galprote.pipeline.preprocess import OF_FITTED, SpectraBatch, preprocess
 from galprote.pipeline.quality import Status
+from galprote.pipeline.rest_frame import PreprocessSettings
 
 STEP_KMS: Final = 10.0
-
-#: Fields of a batch with a row for each fitted spectrum; the others have one for each spectrum.
-_OF_FITTED: Final = ("spectra", "noise", "rebinned", "used")
 
 
 def preprocess_moving(
@@ -69,5 +67,5 @@ def _merged(parts: list[tuple[NDArray[np.int64], SpectraBatch]]) -> SpectraBatch
     values: dict[str, Any] = {}
     for item in fields(SpectraBatch):
         together = np.concatenate([getattr(batch, item.name) for _, batch in parts])
-        values[item.name] = together[fitted if item.name in _OF_FITTED else order]
+        values[item.name] = together[fitted if item.name in OF_FITTED else order]
     return SpectraBatch(**values)

@@ -9,8 +9,8 @@ from scipy.sparse import csr_array
 from galprote.model.predictor import Predictions, Predictor
 from galprote.model.reconstruction import LOG_EDGES, Reconstruction
 from galprote.pipeline.continuum_error import spread_parts
-from galprote.pipeline.preprocess import PreprocessSettings, foreground_extinction
 from galprote.pipeline.rebin import edges_of, rebin_matrix
+from galprote.pipeline.rest_frame import PreprocessSettings, foreground_extinction
 
 
 def native_continuum(
@@ -40,25 +40,27 @@ def native_continuum(
     """
     dim = (10 ** (-0.4 * foreground_extinction(settings))).astype(np.float32)
     continuum = np.full((len(dim), len(scale)), np.nan, dtype=np.float32)
-    reconstruct = _reconstruction(predictor)
-    for common in np.unique(redshift):
-        mine = np.flatnonzero(redshift == common)
-        inside, matrix = _native_matrix(settings.wavelength, float(common))
-        for start in range(0, len(mine), 256):
-            part = mine[start : start + 256]
-            spectra = reconstruct(found.grid[part], found.av[part], found.dispersion[part], found.velocity[part])
-            native = (matrix @ np.ascontiguousarray(spectra.T)) * dim[inside, None] * scale[part]
-            continuum[np.ix_(inside, part)] = native
+    answer = (found.grid, found.av, found.dispersion, found.velocity)
+    for rows, spectra, median in _reconstruction(predictor).columns(*answer):
+        factor = scale[rows] / median
+        for common in np.unique(redshift[rows]):
+            mine = np.flatnonzero(redshift[rows] == common)
+            inside, matrix = _native_matrix(settings.wavelength, float(common))
+            whole = len(mine) == len(median)
+            native = matrix @ (spectra if whole else np.ascontiguousarray(spectra[:, mine]))
+            native *= dim[inside, None]
+            native *= factor[mine]
+            continuum[inside, rows if whole else rows.start + mine] = native
     return continuum
 
 
 @lru_cache(maxsize=128)
-def _native_matrix(wavelength: tuple[float, ...], redshift: float) -> tuple[NDArray[np.int64], csr_array]:
+def _native_matrix(wavelength: tuple[float, ...], redshift: float) -> tuple[slice, csr_array]:
     """Channels that the templates reach at a redshift, and the matrix that makes them of the templates' samples."""
     edges = edges_of(np.array(wavelength))
     fine = LOG_EDGES * (1 + redshift)
     inside = np.flatnonzero((edges[:-1] >= fine[0]) & (edges[1:] <= fine[-1]))
-    return inside, rebin_matrix(fine, edges[inside[0] : inside[-1] + 2])
+    return slice(inside[0], inside[-1] + 1), rebin_matrix(fine, edges[inside[0] : inside[-1] + 2])
 
 
 def native_continuum_error(

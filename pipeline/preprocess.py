@@ -6,76 +6,34 @@ bands removed; division by the median flux. The noise goes along. Flux densities
 frame: multiply by 1 + z for the rest frame.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, NamedTuple
 
-import bottleneck
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from galprote.model.extinction import ExtinctionLaw, extinction_curve
-from galprote.model.grids import EDGES, KEPT
-from galprote.pipeline.line_filter import NO_ALLOWANCE, LineFilterConfig, clean_spectra
+from galprote.model.grids import KEPT, N_KEPT, N_WAVELENGTH
+from galprote.model.medians import pick, row_median
+from galprote.pipeline.line_filter import clean_spectra
 from galprote.pipeline.quality import Status
-from galprote.pipeline.rebin import edges_of, rebin_matrix
-from galprote.pipeline.resolution import matched_matrix
-from galprote.pipeline.spectral_masks import NO_MASKS, WavelengthMasks, touched
+from galprote.pipeline.rest_frame import (
+    LARGEST_FLUX,
+    PreprocessSettings,
+    RestFrame,
+    is_variance,
+    rest_frame,
+)
 
 #: Shares above which `status` remarks on filled samples and on channels without a usable variance.
 MUCH_FILLED: Final = 0.10
 MANY_BAD_VARIANCES: Final = 0.01
-#: No instrument writes more than this, in any unit in use: such values are damaged, and count as missing. Their squares
-#: are still numbers in single precision.
-LARGEST_FLUX: Final = 1e15
-#: Smaller variances have lost digits in single precision.
-SMALLEST_VARIANCE: Final = float(np.finfo(np.float32).tiny)
 
-
-@dataclass(frozen=True)
-class PreprocessSettings:
-    """All that preprocessing depends on besides the spectra.
-
-    Attributes
-    ----------
-    wavelength : tuple of float
-        Observed air wavelengths of the native channels, Angstrom.
-    redshift : float
-        Barycentric.
-    ebv : float
-        Foreground E(B-V), mag.
-    law : str
-    r_v : float
-    line_filter : LineFilterConfig
-    snr_min : float
-        Spectra below it are not fitted.
-    max_filled : float
-        Spectra with a larger share of samples missing are not fitted.
-    allowance : tuple of 948 float
-        What the line filter concedes to the stars' own peaks; from `template_allowance`.
-    visible : tuple of 948 bool
-        Samples that the network uses; the others are bridged like the emission bands.
-    masks : WavelengthMasks
-        Bands whose flux is not used: native channels that touch one of the observed frame, samples that touch one of
-        the rest frame.
-    broadening : tuple of float
-        Standard deviation by which each channel is broadened to the templates' resolution, Angstrom, observed frame
-        (`pipeline/resolution.py`); empty: not at all.
-    """
-
-    wavelength: tuple[float, ...]
-    redshift: float
-    ebv: float
-    law: ExtinctionLaw
-    r_v: float
-    line_filter: LineFilterConfig
-    snr_min: float
-    max_filled: float
-    allowance: tuple[float, ...] = NO_ALLOWANCE
-    visible: tuple[bool, ...] = tuple(KEPT.tolist())
-    masks: WavelengthMasks = NO_MASKS
-    broadening: tuple[float, ...] = ()
+#: Spectra that are prepared at a time: what is made of them on the way stays in the processor's cache.
+TILE: Final = 128
+#: Why a spectrum is not fitted.
+REFUSED: Final = Status.NO_DATA | Status.INCOMPLETE | Status.NOT_POSITIVE | Status.LOW_SNR
+#: Fields of a batch with a row for each fitted spectrum; the others have one for each spectrum.
+OF_FITTED: Final = ("spectra", "noise", "rebinned", "used")
 
 
 @dataclass(frozen=True)
@@ -140,181 +98,137 @@ def preprocess(
     SpectraBatch
     """
     n = flux.shape[1]
-    status = np.zeros(n, dtype=np.int32)
-    if excluded is not None:
-        status |= excluded
-    finite: NDArray[np.bool_] = (flux > -LARGEST_FLUX) & (flux < LARGEST_FLUX)
-    status[~finite.any(axis=0)] |= np.int32(Status.NO_DATA)
+    flux, variance = np.ascontiguousarray(flux), np.ascontiguousarray(variance)
+    status = np.zeros(n, dtype=np.int32) if excluded is None else excluded.astype(np.int32)
+    status[~_with_data(flux)] |= np.int32(Status.NO_DATA)
     rows = np.flatnonzero(status == 0)
-    if len(rows) < n:  # np.take keeps the wavelengths' rows contiguous, indexing would not
-        flux, variance = (np.take(array, rows, axis=1) for array in (flux, variance))
-        finite = np.take(finite, rows, axis=1)
-    good = is_variance(variance)
-    bad_variance = (finite & ~good).mean(axis=0) > MANY_BAD_VARIANCES
-    rebinned, rest, rest_variance = _rebin_and_mask(flux, variance, finite & good, settings)
-    visible = np.array(settings.visible)
-    present = ~np.isnan(rest)
-    status[rows[bad_variance]] |= np.int32(Status.BAD_VARIANCE)
-    measures = _measure(rest[:, visible], rest_variance[:, visible], _masked_samples(settings)[visible])
+    whole = _nothing(n, len(rows), status)
+    fitted, frame = 0, rest_frame(settings)
+    for start in range(0, len(rows), TILE):
+        mine = rows[start : start + TILE]
+        part = _prepare(_spectra(flux, mine), _spectra(variance, mine), settings, frame)
+        for item in fields(SpectraBatch):
+            if item.name in OF_FITTED:
+                getattr(whole, item.name)[fitted : fitted + len(part.spectra)] = getattr(part, item.name)
+            else:
+                getattr(whole, item.name)[mine] = getattr(part, item.name)
+        fitted += len(part.spectra)
+    return replace(whole, **{name: getattr(whole, name)[:fitted] for name in OF_FITTED})
 
-    full = {
-        name: _spread(values, rows, n)
-        for name, values in (("flux", measures.flux), ("snr", measures.snr), ("filled", measures.filled))
-    }
-    status[rows[~present[:, visible].any(axis=1)]] |= np.int32(Status.NO_DATA)
-    status[rows[measures.filled > settings.max_filled]] |= np.int32(Status.INCOMPLETE)
-    status[rows[measures.flux <= 0]] |= np.int32(Status.NOT_POSITIVE)
-    status[rows[measures.snr < settings.snr_min]] |= np.int32(Status.LOW_SNR)
-    status[rows[measures.filled > MUCH_FILLED]] |= np.int32(Status.FILLED)
 
-    refused = Status.NO_DATA | Status.INCOMPLETE | Status.NOT_POSITIVE | Status.LOW_SNR
-    chosen = (status[rows] & np.int32(refused)) == 0
-    cleaned, replaced = clean_spectra(
-        rest[chosen], settings.redshift, settings.line_filter, settings.allowance, visible
-    )
-    kept = cleaned[:, KEPT]
-    scale = bottleneck.median(kept, axis=1)[:, None]
-    fitted = np.zeros(n, dtype=bool)
-    fitted[rows[chosen]] = scale[:, 0] > 0
-    status[rows[chosen][scale[:, 0] <= 0]] |= np.int32(Status.NOT_POSITIVE)
-    positive = scale[:, 0] > 0
-    kept, scale, replaced = kept[positive], scale[positive], replaced[positive]
-    count = np.zeros(n, dtype=np.int16)
-    count[fitted] = replaced[:, KEPT].sum(axis=1)
-    status[count > 0.05 * visible.sum()] |= np.int32(Status.LINES_REPLACED)
-    full["flux"][fitted] = scale[:, 0]
-    used = present[chosen][positive] & ~replaced & visible
+def _with_data(flux: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which spectra (m, n) have any data: mostly the first channels tell."""
+    seen = np.zeros(flux.shape[1], dtype=bool)
+    for first in range(0, len(flux), 32):
+        if seen.all():
+            break
+        seen |= (np.abs(flux[first : first + 32]) < LARGEST_FLUX).any(axis=0)
+    return seen
+
+
+def _spectra(array: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Some spectra (m, n) in an array of their own, wavelength first as they were."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return np.ascontiguousarray(array[:, rows[0] : rows[-1] + 1])
+    return np.take(array, rows, axis=1)
+
+
+def _nothing(n: int, k: int, status: NDArray[np.int32]) -> SpectraBatch:
+    """Room for n spectra, of which up to k are fitted."""
+    unknown = (np.full(n, np.nan, dtype=np.float32) for _ in range(3))
     return SpectraBatch(
-        spectra=np.ascontiguousarray(kept / scale, dtype=np.float32),
-        noise=_relative_noise(rest_variance[chosen][positive], used, scale),
+        spectra=np.empty((k, N_KEPT), dtype=np.float32),
+        noise=np.empty((k, N_KEPT), dtype=np.float32),
+        fitted=np.zeros(n, dtype=bool),
+        rebinned=np.empty((k, N_WAVELENGTH), dtype=np.float32),
+        used=np.empty((k, N_WAVELENGTH), dtype=bool),
+        flux=next(unknown),
+        snr=next(unknown),
+        filled_fraction=next(unknown),
+        replaced=np.zeros(n, dtype=np.int16),
+        status=status,
+    )
+
+
+def _prepare(
+    flux: NDArray[np.float32], variance: NDArray[np.float32], settings: PreprocessSettings, frame: RestFrame
+) -> SpectraBatch:
+    """Prepare a few spectra (m, n), all of which have data."""
+    status = np.zeros(flux.shape[1], dtype=np.int32)
+    finite, good = np.abs(flux) < LARGEST_FLUX, is_variance(variance)
+    valid = finite & good
+    if not valid.all():
+        bad_variance = (finite & ~good).mean(axis=0) > MANY_BAD_VARIANCES
+        status[bad_variance] |= np.int32(Status.BAD_VARIANCE)
+    rebinned, rest, rest_variance = frame.rebin_and_mask(flux, variance, valid)
+    visible = frame.visible
+    measures = _measure(pick(rest, visible), pick(rest_variance, visible), frame.masked[visible])
+    for condition, bit in (
+        (measures.empty, Status.NO_DATA),
+        (measures.filled > settings.max_filled, Status.INCOMPLETE),
+        (measures.flux <= 0, Status.NOT_POSITIVE),
+        (measures.snr < settings.snr_min, Status.LOW_SNR),
+    ):
+        status[condition] |= np.int32(bit)
+    chosen = (status & np.int32(REFUSED)) == 0
+    status[measures.filled > MUCH_FILLED] |= np.int32(Status.FILLED)
+    rebinned, rest, rest_variance = (_some(values, chosen) for values in (rebinned, rest, rest_variance))
+    cleaned, replaced = clean_spectra(rest, settings.redshift, settings.line_filter, settings.allowance, visible)
+    kept = pick(cleaned, KEPT)
+    scale = row_median(kept)[:, None]
+    positive = scale[:, 0] > 0
+    fitted = chosen.copy()
+    fitted[chosen] = positive
+    status[chosen & ~fitted] |= np.int32(Status.NOT_POSITIVE)
+    kept, scale, rebinned, rest, rest_variance = (
+        _some(values, positive) for values in (kept, scale, rebinned, rest, rest_variance)
+    )
+    replaced = _some(replaced, positive)
+    count = np.zeros(len(status), dtype=np.int16)
+    count[fitted] = pick(replaced, KEPT).sum(axis=1, dtype=np.int16)
+    status[count > 0.05 * visible.sum()] |= np.int32(Status.LINES_REPLACED)
+    measures.flux[fitted] = scale[:, 0]
+    used = ~(np.isnan(rest) | replaced) & visible
+    return SpectraBatch(
+        spectra=np.divide(kept, scale, dtype=np.float32),
+        noise=_relative_noise(pick(rest_variance, KEPT), pick(used, KEPT), scale),
         fitted=fitted,
-        rebinned=rebinned[chosen][positive],
+        rebinned=rebinned,
         used=used,
-        flux=full["flux"],
-        snr=full["snr"],
-        filled_fraction=full["filled"],
+        flux=measures.flux,
+        snr=measures.snr,
+        filled_fraction=measures.filled,
         replaced=count,
         status=status,
     )
 
 
-def is_variance(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell which numbers can be variances: positive, and neither lost to single precision nor absurd."""
-    return (values >= SMALLEST_VARIANCE) & (values <= LARGEST_FLUX**2)
-
-
-def rebin_to_rest(
-    flux: NDArray[np.float32], variance: NDArray[np.float32], valid: NDArray[np.bool_], settings: PreprocessSettings
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Deredden, go to the rest frame and rebin.
-
-    An output sample is the mean of the valid channels in it; it is missing when less than half of it is covered.
-    The variance follows for independent channels: that of neighbouring output samples is slightly correlated.
-
-    Parameters
-    ----------
-    flux, variance : (m, n) float32
-    valid : (m, n) bool
-    settings : PreprocessSettings
-
-    Returns
-    -------
-    flux, variance : (n, 948) float32
-        NaN where missing.
-    """
-    matrix, squared, weights, covered = _matrices(settings)
-    complete: NDArray[np.bool_] = np.all(valid, axis=0)
-    if complete.all():
-        weight = np.broadcast_to(covered[:, None], (len(covered), valid.shape[1]))
-    else:
-        flux, variance = np.where(valid, flux, np.float32(0)), np.where(valid, variance, np.float32(0))
-        weight = weights @ valid.astype(np.float32)
-        # Not the same sum, but to rounding: a spectrum's bits must not depend on gaps in its neighbours.
-        weight[:, complete] = covered[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (matrix @ flux) / weight
-        noise = (squared @ variance) / weight**2
-    missing = weight < 0.5
-    mean[missing] = np.nan
-    noise[missing] = np.nan
-    return np.ascontiguousarray(mean.T), np.ascontiguousarray(noise.T)
-
-
-def _rebin_and_mask(
-    flux: NDArray[np.float32], variance: NDArray[np.float32], valid: NDArray[np.bool_], settings: PreprocessSettings
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Flux on the model's samples (n, 948); the same without what is masked, and its variance."""
-    rebinned, noise = rebin_to_rest(flux, variance, valid, settings)
-    rest = rebinned
-    if settings.masks.observed:
-        channels = touched(edges_of(np.array(settings.wavelength)), settings.masks.observed)
-        rest, noise = rebin_to_rest(flux, variance, valid & ~channels[:, None], settings)
-    if settings.masks.rest:
-        samples = touched(EDGES, settings.masks.rest)
-        rest, noise = (np.where(samples, np.float32(np.nan), values) for values in (rest, noise))
-    return rebinned, rest, noise
-
-
-@lru_cache(maxsize=128)
-def _masked_samples(settings: PreprocessSettings) -> NDArray[np.bool_]:
-    """Samples that are missing in a spectrum without gaps because they are masked: (948,)."""
-    _, _, weights, covered = _matrices(settings)
-    channels = touched(edges_of(np.array(settings.wavelength)), settings.masks.observed)
-    left = np.asarray(weights @ (~channels).astype(np.float32))
-    return touched(EDGES, settings.masks.rest) | ((left < 0.5) & (covered >= 0.5))
-
-
-@lru_cache(maxsize=128)  # spectra that move have one for every ten km/s
-def _matrices(settings: PreprocessSettings) -> tuple[csr_array, csr_array, csr_array, NDArray[np.float32]]:
-    """Dereddening, broadening and rebinning in one matrix; the same with factors squared, for variances; it without the
-    dereddening, and the share of each output sample that the channels cover.
-    """
-    wavelength = np.array(settings.wavelength)
-    if settings.broadening:
-        rebin = matched_matrix(wavelength, settings.redshift, np.array(settings.broadening))
-    else:
-        rebin = rebin_matrix(edges_of(wavelength), EDGES * (1 + settings.redshift))
-    deredden = 10 ** (0.4 * foreground_extinction(settings))
-    matrix = csr_array(rebin * deredden.astype(np.float32)[None, :])
-    return matrix, csr_array(matrix * matrix), rebin, np.asarray(rebin.sum(axis=1), dtype=np.float32)
-
-
-def foreground_extinction(settings: PreprocessSettings) -> NDArray[np.float64]:
-    """Foreground extinction in magnitudes at the native channels, observed frame: (m,) float64."""
-    curve = extinction_curve(np.array(settings.wavelength), settings.law, settings.r_v)
-    return settings.ebv * settings.r_v * curve
+def _some(values: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[Any]:
+    """Some rows; no copy where they are all."""
+    return values if rows.all() else values[rows]
 
 
 def _relative_noise(
     variance: NDArray[np.float32], used: NDArray[np.bool_], scale: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Standard deviation of the kept samples in units of `scale` (k, 1): (k, 876) float32, infinite where not used."""
-    noise = np.sqrt(variance[:, KEPT]) / scale
+    """Standard deviation in units of `scale` (k, 1): (k, 876) float32, infinite where not used."""
+    noise = np.sqrt(variance) / scale
     # A variance that single precision rounds to zero says nothing either.
-    return np.where(used[:, KEPT] & (noise > 0), noise, np.float32(np.inf))
+    return np.where(used & (noise > 0), noise, np.float32(np.inf))
 
 
-@dataclass(frozen=True)
-class _Measures:
+class _Measures(NamedTuple):
+    """Median flux, median signal-to-noise, share of missing samples, and whether all are missing, of n spectra."""
+
     flux: NDArray[np.float32]
     snr: NDArray[np.float32]
     filled: NDArray[np.float32]
+    empty: NDArray[np.bool_]
 
 
 def _measure(rest: NDArray[np.float32], variance: NDArray[np.float32], masked: NDArray[np.bool_]) -> _Measures:
-    """Median flux, median signal-to-noise and share of missing samples, masked ones apart, over the visible samples."""
-    filled = (np.isnan(rest) & ~masked).mean(axis=1, dtype=np.float32)
-    return _Measures(_nanmedian(rest), _nanmedian(np.divide(rest, np.sqrt(variance), dtype=np.float32)), filled)
-
-
-def _nanmedian(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Median of each row, NaN for a row without a value."""
-    result: NDArray[np.float32] = bottleneck.nanmedian(values, axis=1)
-    return result.astype(np.float32)
-
-
-def _spread(values: NDArray[np.float32], rows: NDArray[np.int64], n: int) -> NDArray[np.float32]:
-    """Values of some rows among n, NaN elsewhere."""
-    full = np.full(n, np.nan, dtype=np.float32)
-    full[rows] = values
-    return full
+    """Measure spectra on their visible samples; masked ones are not counted as missing."""
+    missing = np.isnan(rest)
+    filled = (missing & ~masked).mean(axis=1, dtype=np.float32) if missing.any() else np.zeros(len(rest), np.float32)
+    snr = row_median(np.divide(rest, np.sqrt(variance), dtype=np.float32))
+    return _Measures(row_median(rest), snr, filled, np.asarray(missing.all(axis=1)))

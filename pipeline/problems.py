@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from galprote.pipeline.cluster_config import CLUSTER_TYPES
-from galprote.pipeline.line_filter import LineFilterConfig
-from galprote.pipeline.mock import MockConfig
+from galprote.pipeline.line_filter_config import LineFilterConfig
+from galprote.pipeline.mock_galaxy import MockConfig
 from galprote.pipeline.section import Section
 
 #: What to write where `null` says that something is unknown.

@@ -2,15 +2,17 @@
 
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from regions import PixCoord, PixelRegion, Regions, SkyRegion
 
 from galprote.model.errors import ConfigError
+
+if TYPE_CHECKING:  # imported where a region file is read: most surveys have none, and it takes a while
+    from regions import PixelRegion, SkyRegion
 
 _MEND: Final = (
     "use circles, ellipses, boxes, polygons or annuli, in a sky frame (icrs, fk5, galactic) or in image pixels"
@@ -25,6 +27,8 @@ def read_regions(path: str) -> Any:
     ConfigError
         If it cannot be read, or anything in it is not understood: nothing is left out silently.
     """
+    from regions import Regions
+
     try:
         text = Path(path).read_text(encoding="utf-8")
         with warnings.catch_warnings(record=True) as caught:
@@ -84,6 +88,8 @@ def region_mask(path: str, regions: Any, wcs_header: str, shape: tuple[int, int]
 
 
 def _inside(path: str, region: Any, wcs: WCS | None, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    from regions import PixCoord, SkyRegion
+
     if isinstance(region, SkyRegion):
         if wcs is None:
             raise ConfigError(
@@ -109,5 +115,5 @@ def _inside(path: str, region: Any, wcs: WCS | None, shape: tuple[int, int]) -> 
     return inside
 
 
-def _has_area(region: PixelRegion | SkyRegion) -> bool:
+def _has_area(region: "PixelRegion | SkyRegion") -> bool:
     return not type(region).__name__.startswith(("Point", "Line", "Text"))

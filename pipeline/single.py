@@ -14,11 +14,11 @@ from galprote.model.grids import WAVELENGTH, covered
 from galprote.model.kinematics import C_KMS
 from galprote.model.populations import Populations
 from galprote.pipeline.block import BlockSettings, FittedBlock, populations_of
-from galprote.pipeline.preprocess import LARGEST_FLUX, is_variance, rebin_to_rest
 from galprote.pipeline.quality import Status
 from galprote.pipeline.readers.noise import METHOD, der_snr_variance
 from galprote.pipeline.readers.spectrum import Spectrum
 from galprote.pipeline.rebin import edges_of
+from galprote.pipeline.rest_frame import LARGEST_FLUX, is_variance, rebin_to_rest
 from galprote.pipeline.single_notes import end_notes, resolution
 from galprote.pipeline.spectra import fit_block, fit_settings
 

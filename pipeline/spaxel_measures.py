@@ -6,8 +6,8 @@ import bottleneck
 import numpy as np
 from numpy.typing import NDArray
 
-from galprote.pipeline.preprocess import LARGEST_FLUX, is_variance
 from galprote.pipeline.quality import Status
+from galprote.pipeline.rest_frame import LARGEST_FLUX, is_variance
 
 #: Share of the window's channels that a spaxel must have.
 ENOUGH_CHANNELS = 0.5

@@ -14,12 +14,13 @@ from galprote.model.line_spread import TemplateResolution
 from galprote.model.populations import Populations
 from galprote.model.predictor import Predictor, resolve_device, shared_predictor
 from galprote.pipeline.block import BlockSettings, FittedBlock, populations_of, predict_block, prepare_block
-from galprote.pipeline.line_filter import LineFilterConfig, template_allowance
-from galprote.pipeline.preprocess import PreprocessSettings
+from galprote.pipeline.line_filter import template_allowance
+from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.readers.axis import vacuum_to_air
 from galprote.pipeline.readers.noise import der_snr_variance
 from galprote.pipeline.rebin import edges_of
 from galprote.pipeline.resolution import match_resolution
+from galprote.pipeline.rest_frame import PreprocessSettings
 
 #: Spectra that are fitted together: memory does not grow with their number.
 BLOCK: Final = 2048

@@ -14,7 +14,7 @@ from galprote.model.refinement import WINDOWS
 from galprote.pipeline.block import finish_block, predict_block, prepare_block
 from galprote.pipeline.continuum_error import spread_parts
 from galprote.pipeline.native_continuum import native_continuum_error
-from galprote.pipeline.preprocess import foreground_extinction
+from galprote.pipeline.rest_frame import foreground_extinction
 from tests import surveys
 from tests.test_spectra import settings
 

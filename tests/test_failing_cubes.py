@@ -17,10 +17,10 @@ from galprote.model import predictor as predictors
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.predictor import Predictions, Predictor
 from galprote.pipeline.block import BlockProducts, BlockSettings, finish_block, predict_block, prepare_block
-from galprote.pipeline.line_filter import LineFilterConfig
-from galprote.pipeline.preprocess import PreprocessSettings
+from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.products import MAPS
 from galprote.pipeline.quality import Status
+from galprote.pipeline.rest_frame import PreprocessSettings
 from tests import surveys, trouble
 
 SHAPE = (8, 5)

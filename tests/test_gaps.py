@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galprote.model.gaps import fill_gaps
+from galprote.model.gaps import _fill_rows, fill_gaps
 
 
 @given(st.integers(0, 2**31), st.integers(0, 60), st.integers(1, 90))
@@ -15,6 +15,22 @@ def test_what_stands_in_a_gap_does_not_matter(seed: int, start: int, width: int)
     valid[1, start : start + width] = False
     spoiled = torch.where(valid, flux, torch.nan)
     assert torch.equal(fill_gaps(flux, valid), fill_gaps(spoiled, valid))
+
+
+def test_spectra_with_the_same_gaps_are_filled_as_each_alone() -> None:
+    """To the bit, and whatever the others' gaps are: some patterns are common, some are of one spectrum."""
+    generator = torch.Generator().manual_seed(3)
+    flux = torch.rand(60, 200, generator=generator)
+    valid = torch.ones(60, 200, dtype=torch.bool)
+    valid[:, 40:55] = False
+    valid[10:30, 90:93] = valid[10:30, 190:] = False
+    valid[40:] &= torch.rand(20, 200, generator=generator) > 0.05
+    valid[59] = False
+    filled = fill_gaps(flux, valid)
+    assert all(torch.equal(filled[i], fill_gaps(flux[[i]], valid[[i]])[0]) for i in range(60))
+    assert torch.equal(filled[40:59], _fill_rows(flux[40:59], valid[40:59]))
+    assert torch.equal(filled[:30], _fill_rows(flux[:30], valid[:30]))
+    assert torch.equal(fill_gaps(flux, valid[0].expand(60, 200)), fill_gaps(flux, valid[0].repeat(60, 1)))
 
 
 def test_valid_samples_and_complete_spectra_stay() -> None:

@@ -19,8 +19,8 @@ from galprote.model.checkpoint import load_checkpoint
 from galprote.model.predictor import Predictor
 from galprote.pipeline.block import BlockProducts, BlockSettings, finish_block, predict_block, prepare_block
 from galprote.pipeline.graph import ChunkGraph, CubeReader
-from galprote.pipeline.line_filter import LineFilterConfig
-from galprote.pipeline.preprocess import PreprocessSettings
+from galprote.pipeline.line_filter_config import LineFilterConfig
+from galprote.pipeline.rest_frame import PreprocessSettings
 from tests import surveys
 
 Array = surveys.Array

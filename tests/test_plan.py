@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from galprote.model.errors import PlanError
 from galprote.pipeline.block import BlockSettings, prepare_block
-from galprote.pipeline.line_filter import LineFilterConfig
+from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.plan import DRIVER_BYTES, WORKER_BYTES, ChunkPlan, plan_chunks, spaxel_bytes
-from galprote.pipeline.preprocess import PreprocessSettings
+from galprote.pipeline.rest_frame import PreprocessSettings
 from tests import surveys
 
 MIB = 1024**2

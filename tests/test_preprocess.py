@@ -15,10 +15,14 @@ from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import FINE_EDGES
 from galprote.model.extinction import EXTINCTION_LAWS, extinction_curve
 from galprote.model.grids import EDGES, KEPT, STEP, WAVELENGTH
-from galprote.pipeline.line_filter import LineFilterConfig, clean_spectra, running_median, template_allowance
-from galprote.pipeline.preprocess import PreprocessSettings, preprocess, rebin_to_rest
+from galprote.model.medians import pick, row_median
+from galprote.pipeline.line_filter import clean_spectra, template_allowance
+from galprote.pipeline.line_filter_config import LineFilterConfig
+from galprote.pipeline.preprocess import OF_FITTED, TILE, preprocess
 from galprote.pipeline.quality import Status
 from galprote.pipeline.rebin import edges_of, rebin_matrix
+from galprote.pipeline.rest_frame import PreprocessSettings, rebin_to_rest
+from galprote.pipeline.running_median import running_median
 from tests.libraries import synthetic_decoder
 
 TEMPLATES = (0, 25, 5 * 53 + 20, 8 * 53 + 45, 11 * 53 + 52)
@@ -376,21 +380,51 @@ def test_running_median_of_a_ramp_is_the_ramp() -> None:
         LineFilterConfig(window=30)
 
 
+@pytest.mark.parametrize("window", [5, 9, 31, 33, 75])
+def test_running_medians_are_the_middle_ones_of_sorted_windows(window: int) -> None:
+    """Of more spectra than are compared together, of a length that no group divides, with equal values among them."""
+    values = np.random.default_rng(window).integers(0, 40, (131, 107)).astype(np.float32)
+    padded = np.pad(values, ((0, 0), (window // 2, window // 2)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window, axis=1)
+    np.testing.assert_array_equal(running_median(values, window), np.sort(windows, axis=2)[:, :, window // 2])
+
+
+def test_medians_of_rows_leave_out_what_is_missing() -> None:
+    values = np.random.default_rng(1).normal(size=(50, 33)).astype(np.float32)
+    values[np.random.default_rng(2).random(values.shape) < 0.3] = np.nan
+    values[3] = np.nan
+    known = np.delete(values, 3, axis=0)
+    found = row_median(values)
+    np.testing.assert_allclose(np.delete(found, 3), np.nanmedian(known, axis=1), rtol=1e-6)
+    assert np.isnan(found[3])
+    columns = np.random.default_rng(3).random(33) < 0.5
+    np.testing.assert_array_equal(pick(values, columns), values[:, columns])
+
+
 def test_each_spectrum_is_treated_on_its_own() -> None:
     wavelength = channels(0.005)
     random = np.random.default_rng(7)
-    flux = random.normal(1, 0.05, (len(wavelength), 30)).astype(np.float32)
+    n = TILE + 40
+    flux = random.normal(1, 0.05, (len(wavelength), n)).astype(np.float32)
     flux[random.random(flux.shape) < 0.01] = np.nan
-    flux[:, ::3] = random.normal(1, 0.05, (len(wavelength), 10))  # complete ones among those with gaps
+    flux[:, ::3] = random.normal(1, 0.05, flux[:, ::3].shape)  # complete ones among those with gaps
+    flux[:, 5::9] = np.nan  # and some without data
     variance = np.full_like(flux, 25e-4)
     together = preprocess(flux, variance, options(wavelength, 0.005))
-    order = random.permutation(30)
+    order = random.permutation(n)
     shuffled = preprocess(flux[:, order], variance[:, order], options(wavelength, 0.005))
-    alone = [preprocess(flux[:, [i]], variance[:, [i]], options(wavelength, 0.005)) for i in range(30)]
-    for name in ("spectra", "noise"):
-        whole = getattr(together, name)
-        np.testing.assert_array_equal(whole[order], getattr(shuffled, name))
-        np.testing.assert_array_equal(whole, np.concatenate([getattr(one, name) for one in alone]))
+    some = range(100, n)  # on both sides of where work is divided
+    alone = [preprocess(flux[:, [i]], variance[:, [i]], options(wavelength, 0.005)) for i in some]
+    row = np.cumsum(together.fitted) - 1
+    for field in dataclasses.fields(together):
+        whole = getattr(together, field.name)
+        if field.name in OF_FITTED:
+            places, mine = row[order[together.fitted[order]]], row[[i for i in some if together.fitted[i]]]
+        else:
+            places, mine = order, np.array(some)
+        np.testing.assert_array_equal(whole[places], getattr(shuffled, field.name), err_msg=field.name)
+        each = np.concatenate([getattr(one, field.name) for one in alone])
+        np.testing.assert_array_equal(whole[mine], each, err_msg=field.name)
 
 
 def test_scaling_the_flux_scales_only_the_flux() -> None:

@@ -64,7 +64,8 @@ class Running:
         found = []
         for process in self.children.values():
             with suppress(psutil.NoSuchProcess):
-                if "spawn_main" in " ".join(process.cmdline()):
+                parent = process.parent()
+                if parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline()):
                     found.append(process)
         return found
 
@@ -171,7 +172,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cube: Path, checkpoint: Path
                 if path.suffix != ".partial" and path.name not in {".lock", "run.json", "failures.csv", *opened}:
                     assert complete(path), f"{path}: what is this?"
                     opened[path.name] = None
-            if opened and not listening:
+            if victim and not listening:
                 listening = command.listening()
             time.sleep(0.01)
         assert victim, "the run was over before a worker could be killed"

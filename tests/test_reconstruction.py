@@ -10,7 +10,7 @@ from galprote.model.decoder import FINE_EDGES
 from galprote.model.extinction import extinction_curve
 from galprote.model.grids import EDGES, KEPT, WAVELENGTH
 from galprote.model.kinematics import MAX_DISPERSION, MAX_VELOCITY, move
-from galprote.model.reconstruction import LOG_EDGES, Reconstruction
+from galprote.model.reconstruction import FREQUENCIES, LOG_EDGES, PERIOD, Reconstruction
 from tests.libraries import synthetic_decoder
 
 Array = NDArray[np.float64]
@@ -106,3 +106,11 @@ def test_a_spectrum_does_not_depend_on_its_neighbours(
         alone = reconstruct(*(values[i : i + 1] for values in (*populations, *motion)))
         assert np.array_equal(alone[0], together[i])
     assert reconstruct(*(values[:0] for values in (*populations, *motion))).shape == (0, len(LOG_EDGES) - 1)
+
+
+def test_phases_are_those_of_the_shifts(reconstruct: Reconstruction) -> None:
+    """They are products of two: all of them, against sines and cosines of each."""
+    shift = np.array([-2.3e-3, 0.0, 1e-5, 1.7e-3])
+    found = reconstruct._turned(torch.from_numpy(shift)[:, None]).numpy()
+    frequency = 2 * np.pi * np.arange(FREQUENCIES) / (PERIOD * np.log(LOG_EDGES[1] / LOG_EDGES[0]))
+    np.testing.assert_allclose(found, np.exp(-1j * shift[:, None] * frequency), atol=5e-7)

@@ -15,8 +15,7 @@ from galprote.model.kinematics import C_KMS
 from galprote.model.line_spread import FWHM_PER_SIGMA, MUSE, LineSpread, TemplateResolution
 from galprote.pipeline import fit_spectra
 from galprote.pipeline.config import read_survey
-from galprote.pipeline.line_filter import LineFilterConfig
-from galprote.pipeline.preprocess import PreprocessSettings, rebin_to_rest
+from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.rebin import edges_of
 from galprote.pipeline.resolution import (
     MOST_KMS,
@@ -26,6 +25,7 @@ from galprote.pipeline.resolution import (
     match_resolution,
     matched_matrix,
 )
+from galprote.pipeline.rest_frame import PreprocessSettings, rebin_to_rest
 from galprote.workflows.planning import plan_survey
 from tests import cubes, surveys
 

@@ -18,10 +18,11 @@ from galprote.model.refinement import Observation
 from galprote.pipeline import fit_spectra
 from galprote.pipeline.block import BlockSettings, finish_block, populations_of, predict_block, prepare_block
 from galprote.pipeline.config import GalaxyConfig
-from galprote.pipeline.line_filter import LineFilterConfig, template_allowance
-from galprote.pipeline.preprocess import PreprocessSettings, rebin_to_rest
+from galprote.pipeline.line_filter import template_allowance
+from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.quality import NOT_FITTED, Status
 from galprote.pipeline.readers.axis import vacuum_to_air
+from galprote.pipeline.rest_frame import PreprocessSettings, rebin_to_rest
 from tests import surveys
 from tests.libraries import synthetic_decoder
 from tests.test_preprocess import channels, fine_templates, integrate

@@ -199,7 +199,7 @@ def test_a_full_disk_stops_the_run_and_costs_nothing(
     completes(survey, undisturbed, kept)
 
 
-@pytest.mark.parametrize("step", ["export_fits", "draw_maps"])
+@pytest.mark.parametrize("step", ["publish.export_fits", "figure.draw_maps"])
 def test_a_disk_that_is_full_when_products_are_made(survey: Path, undisturbed: dict[str, str], step: str) -> None:
     """The files' own writes fail, in the middle."""
     device = Path("/dev/full")
@@ -211,7 +211,7 @@ def test_a_disk_that_is_full_when_products_are_made(survey: Path, undisturbed: d
         with device.open("wb", buffering=0) as file:
             file.write(b"x")
 
-    with mock.patch(f"galprote.workflows.publish.{step}", no_room):
+    with mock.patch(f"galprote.workflows.{step}", no_room):
         error = stopped(survey)
     assert "no space left" in str(error)
     assert chunks(survey) == set(range(8))

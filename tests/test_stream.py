@@ -11,7 +11,7 @@ from galprote.model.grids import KEPT, WAVELENGTH
 from galprote.model.kinematics import KinematicTemplates
 from galprote.model.stream import INGREDIENTS, Ingredient, StreamConfig, TrainingStream
 from galprote.model.synthesis import NoiseConfig, SyntheticSpectra
-from galprote.pipeline.line_filter import LineFilterConfig
+from galprote.pipeline.line_filter_config import LineFilterConfig
 from tests.libraries import synthetic_decoder
 
 REST = torch.from_numpy(WAVELENGTH[KEPT])

@@ -4,6 +4,8 @@ Exit codes: 0 all done; 1 some galaxies failed or lack chunks, the others are fi
 3 stopped before the end, the same command goes on; 70 a bug.
 """
 
+import atexit
+import gc
 import json
 import shlex
 import sys
@@ -85,10 +87,18 @@ def run(
 
 
 def _run(survey: Path, cluster: str | None, stop: StopRequest, *, overwrite: bool, debug: bool) -> None:
+    from galprote.workflows.forking import can_fork, start_server
+
+    atexit.register(gc.freeze)  # or Python would look through a million objects for garbage before it ends: 0.8 s
+    config = _read(survey, cluster)
+    if can_fork(config):  # what the workers need is imported while this process imports what it needs itself
+        start_server()
+
+    gc.disable()  # imports make no garbage, and looking for it takes a fifth of their time
     from galprote.workflows.progress import make_progress
     from galprote.workflows.survey import run_survey
 
-    config = _read(survey, cluster)
+    gc.enable()
     choice = str(Path(cluster).resolve()) if cluster and Path(cluster).is_file() else cluster
     words = ["galprote-pipeline", "run", str(survey.resolve()), *(["--overwrite"] if overwrite else [])]
     words += ["--cluster", choice] if choice else []

@@ -1,17 +1,17 @@
 """The section `cluster` + plan -> a Dask client with workers: on this machine, on SLURM, or of somebody's cluster."""
 
 import logging
-import signal
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol
 
 from dask import config as dask_config
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+from distributed.utils import get_mp_context
 
 from galprote.model.errors import ConfigError
 from galprote.pipeline.cluster_config import (
@@ -23,8 +23,8 @@ from galprote.pipeline.cluster_config import (
     SlurmCluster,
 )
 from galprote.workflows.capacity import visible_gpus
+from galprote.workflows.forking import METHOD, signals_held, start_server
 from galprote.workflows.slurm_cluster import check_here, start_slurm
-from galprote.workflows.stop import SIGNALS
 
 #: Threads of a worker with a GPU: while one predicts, the others read and write.
 GPU_THREADS = 3
@@ -123,6 +123,9 @@ def _local(
         },
     }
     gpus = visible_gpus() if device == "cuda" or isinstance(config, LocalCudaCluster) else []
+    forked = not gpus and sys.platform == "linux"
+    if forked:  # the server has the environment of its start
+        common |= {"env": dict(os.environ)}
     spec: dict[str, Any] = {}
     for index in range(workers):
         options = common | {"nthreads": 1}
@@ -132,16 +135,20 @@ def _local(
         elif gpus:
             options |= {"env": {"CUDA_VISIBLE_DEVICES": ""}}
         spec[f"worker-{index}"] = {"cls": Nanny, "options": options}
-    with _signals_held():
-        cluster = SpecCluster(
-            workers=spec,
-            scheduler=scheduler,
-            security=security,
-            name="galprote",
-            silence_logs=logging.CRITICAL,  # what matters comes back as the failure of a chunk
-        )
-    with cluster:
-        yield cluster
+    with dask_config.set({METHOD: "forkserver" if forked else "spawn"}):
+        with signals_held():
+            if forked:
+                get_mp_context()  # Dask has a list of its own of what to import, which is not to count
+                start_server()
+            cluster = SpecCluster(
+                workers=spec,
+                scheduler=scheduler,
+                security=security,
+                name="galprote",
+                silence_logs=logging.CRITICAL,  # what matters comes back as the failure of a chunk
+            )
+        with cluster:
+            yield cluster
 
 
 def _gpu_workers(config: LocalCluster | LocalCudaCluster, workers: int, gpus: list[str]) -> int:
@@ -168,26 +175,6 @@ def _existing(config: ExistingCluster) -> Iterator[Client]:
         raise ConfigError(f"cluster: no scheduler answers at {where}: {error}") from error
     with client:
         yield client
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Keep from processes that are started meanwhile, and later by Dask, what asks this one to stop.
-
-    A terminal sends Ctrl-C to all processes, and SLURM its warnings. The workers are to finish what is under way, and
-    be stopped by this process. They inherit the mask of the thread that starts them, which inherits it from the one
-    that makes the cluster.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    # Of a worker that was killed it would say at the end that a semaphore is left, for which it cares itself.
-    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
-    resource_tracker.ensure_running()  # here: it clears the mask of the thread that happens to need it first
-    sys.warnoptions.pop()
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def dashboard_address(wanted: str | None) -> str:

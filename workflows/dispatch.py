@@ -103,8 +103,8 @@ class Dispatcher:
                     self._fill(galaxies)
                 if not self.flying and (self.stop.requested or self._is_over()):
                     break
-                try:
-                    self._settle(*self.ended.get(timeout=0.5))
+                try:  # where nothing is under way, a galaxy is being opened
+                    self._settle(*self.ended.get(timeout=0.5 if self.flying else 0.02))
                 except queue.Empty:
                     continue
         finally:

@@ -22,13 +22,13 @@ from galprote.pipeline.layout import StoreLayout, all_product_files, store_layou
 from galprote.pipeline.line_filter import template_allowance
 from galprote.pipeline.photometry import Photometry, cube_photometry
 from galprote.pipeline.plan import ChunkPlan
-from galprote.pipeline.preprocess import PreprocessSettings
 from galprote.pipeline.provenance import differences, provenance
 from galprote.pipeline.readers import open_cube
 from galprote.pipeline.readers.noise import METHOD
 from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.readers.unpack import is_gzip
 from galprote.pipeline.resolution import ResolutionMatch, instrument_width, match_resolution
+from galprote.pipeline.rest_frame import PreprocessSettings
 from galprote.pipeline.spatial_masks import check_mask_files, spatial_mask
 from galprote.pipeline.spectral_masks import check_masked_share, wavelength_masks
 from galprote.pipeline.store import GalaxyStore

@@ -17,7 +17,6 @@ from galprote.pipeline.layout import StoreLayout, all_product_files, sky_coordin
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.store import BINS, GalaxyStore, write_array
 from galprote.pipeline.zarr_path import input_state
-from galprote.workflows.figure import draw_maps
 
 
 def publish_products(
@@ -136,6 +135,8 @@ def _make_products(store: GalaxyStore, products: ProductsConfig, *, complete: bo
             files += [export_bins(store.store, store.partial)] if binned else []
         files += [write_csv(store.store, store.partial)] if binned else []
         if products.figure:
+            from galprote.workflows.figure import draw_maps  # matplotlib: not for the process that drives the run
+
             files.append(store.partial / f"{store.name}_maps.png")
             draw_maps(store.store, files[-1])
     except OSError:

@@ -168,7 +168,7 @@ class Campaign:
     def _worker(self, driver: subprocess.Popen[bytes], processes: dict[str, Any]) -> None:
         roots = [process.pid for process in processes.get("nannies", [])] or [driver.pid]
         found = [child for root in roots for child in psutil.Process(root).children(recursive=True)]
-        self.random.choice([child for child in found if "spawn_main" in " ".join(child.cmdline())]).kill()
+        self.random.choice([child for child in found if _is_worker(child)]).kill()
 
     def _nanny(self, _: subprocess.Popen[bytes], processes: dict[str, Any]) -> None:
         victim = self.random.randrange(len(processes["nannies"]))
@@ -341,6 +341,13 @@ class Campaign:
             "seconds": round(time.monotonic() - self.began),
             "problems": self.problems,
         }
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Whether it was started by a nanny: afresh, or forked from the server that has imported everything."""
+    parent = process.parent()
+    forked = parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+    return forked or "spawn_main" in " ".join(process.cmdline())
 
 
 @contextmanager
