@@ -30,6 +30,8 @@ class FoldedConvolution(nn.Module):
         Trained.
     """
 
+    band: Tensor
+
     def __init__(self, block: Block) -> None:
         super().__init__()
         convolution, norm, pool = block.convolution, block.normalisation, block.pool
@@ -48,18 +50,20 @@ class FoldedConvolution(nn.Module):
             for sample in range(PIECE):
                 first = sample * pool + position
                 band[position, :, sample, first : first + width] = weight_CK
-        bias = bias_C[None, :, None].expand(pool, -1, PIECE).flatten()
-        self.band = linear(
-            band.flatten(0, 2), bias, "float32"
-        )  # in 8 bits it would err more than all other maps together
+        bias = bias_C[None, :, None, None].expand(pool, -1, PIECE, 1)
+        # Always in float32: in 8 bits it would err more than all the other maps together. The bias is the factor of a
+        # column of ones: to add it to each piece would take as long as the product.
+        self.register_buffer("band", torch.cat([band, bias], dim=3).flatten(0, 2), persistent=False)
 
     def forward(self, x_BL: Tensor) -> Tensor:
         """Pooled channels (B, C, S)."""
         tokens = x_BL.shape[1] // self.pool
         pieces = -(-tokens // PIECE)
         padded = F.pad(x_BL, (self.padding, pieces * self.step + self.padding - x_BL.shape[1]))
-        windows_BNW = padded.unfold(1, self.window, self.step).contiguous()
-        positions = F.relu(self.band(windows_BNW), inplace=True).unflatten(2, (self.pool, -1)).unbind(2)
+        windows_BNW = padded.new_ones(len(padded), pieces, self.window + 1)
+        windows_BNW[:, :, :-1] = padded.unfold(1, self.window, self.step)
+        product = F.relu_(windows_BNW.flatten(0, 1) @ self.band.T)
+        positions = product.view(len(padded), pieces, self.pool, -1).unbind(2)
         pooled_BN = positions[0] + positions[1] if self.pool > 1 else positions[0]
         for position in positions[2:]:
             pooled_BN += position

@@ -56,7 +56,8 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., N) float32 to (..., M) float32."""
         rows = x.reshape(-1, x.shape[-1])
-        size = rows.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / LARGEST
+        largest = torch.maximum(rows.amax(dim=1, keepdim=True), -rows.amin(dim=1, keepdim=True))
+        size = largest.clamp_(min=torch.finfo(torch.float32).tiny) / LARGEST
         rounded = (rows * size.reciprocal()).round_()
         if self.packed:
             product: Tensor
@@ -66,7 +67,8 @@ class Int8Linear(nn.Module):
             )
         else:
             product = nn.functional.linear(rounded, self.integers).mul_(self.scale)
-        return torch.addcmul(self.bias, product, size).reshape(*x.shape[:-1], len(self.bias))
+        torch.addcmul(self.bias, product, size, out=product)
+        return product.reshape(*x.shape[:-1], len(self.bias))
 
 
 class Bfloat16Linear(nn.Module):
