@@ -132,7 +132,7 @@ def for_inference(model: GalProTE, precision: Precision) -> GalProTE:
         With the same answers, to rounding in float32, and within the bounds of the tests in fewer bits.
     """
     fast = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
-    fast.blocks = nn.ModuleList(FoldedBlock(block, precision) for block in model.blocks)  # type: ignore[arg-type]
+    fast.blocks = nn.ModuleList(FoldedBlock(block, precision) for block in fast.blocks)  # type: ignore[arg-type]
     weights, biases = zip(*((head.weight, head.bias) for head in fast.every_head()), strict=True)
     fast.heads = linear(torch.cat(weights), torch.cat(biases), precision)
     if fast.refinement is not None:
@@ -141,4 +141,4 @@ def for_inference(model: GalProTE, precision: Precision) -> GalProTE:
             assert isinstance(first, nn.Linear)
             stage.first = linear(first.weight, first.bias, precision)
     fast.settle()
-    return fast
+    return fast.eval()

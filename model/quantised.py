@@ -14,6 +14,9 @@ from torch import Tensor, nn
 LARGEST: Final = 127
 OFFSET: Final = 128
 
+#: Smallest step between scaled integers: one over it is still a number in single precision, and nothing times it is.
+SMALLEST: Final = torch.finfo(torch.float32).tiny
+
 Precision = Literal["float32", "bfloat16", "int8"]
 
 
@@ -43,7 +46,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        scale = weight.detach().abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST
+        scale = (weight.detach().abs().amax(dim=1) / LARGEST).clamp(min=SMALLEST)
         integers = (weight.detach() / scale[:, None]).round()
         self.packed = weight.device.type == "cpu" and has_integers()
         if self.packed:
@@ -56,7 +59,7 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., N) float32 to (..., M) float32."""
         rows = x.reshape(-1, x.shape[-1])
-        size = rows.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / LARGEST
+        size = rows.abs().amax(dim=1, keepdim=True).div_(LARGEST).clamp_(min=SMALLEST)
         rounded = (rows * size.reciprocal()).round_()
         if self.packed:
             product: Tensor
