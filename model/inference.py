@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from galprote.model.quantised import Precision, linear
+from galprote.model.precision import Precision
+from galprote.model.quantised import linear
 from galprote.model.transformer import Block, GalProTE
 
 #: Pooled samples in a piece of the convolution: longer ones multiply more zeros, shorter ones copy more samples.
@@ -49,9 +50,8 @@ class FoldedConvolution(nn.Module):
                 first = sample * pool + position
                 band[position, :, sample, first : first + width] = weight_CK
         bias = bias_C[None, :, None].expand(pool, -1, PIECE).flatten()
-        self.band = linear(
-            band.flatten(0, 2), bias, "float32"
-        )  # in 8 bits it would err more than all other maps together
+        # In 8 bits it would err more than all other maps together.
+        self.band = linear(band.flatten(0, 2), bias, "float32")
 
     def forward(self, x_BL: Tensor) -> Tensor:
         """Pooled channels (B, C, S)."""

@@ -16,7 +16,7 @@ from galprote.model.errors import PlanError
 from galprote.model.grids import N_KEPT, N_WAVELENGTH
 from galprote.model.inference import for_inference
 from galprote.model.populations import APPRAISED
-from galprote.model.quantised import Precision
+from galprote.model.precision import Precision
 from galprote.model.refinement import Observation
 
 logger = logging.getLogger(__name__)

@@ -4,11 +4,14 @@ Weights get one scale for every output, inputs one for every row, so that the an
 its neighbours. Sums of products of integers are exact: every processor that has the instructions gives the same ones.
 """
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Final, Literal
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+
+from galprote.model.precision import Precision
 
 #: Largest integer of a scaled weight or input, and what is added to inputs to make them unsigned.
 LARGEST: Final = 127
@@ -17,13 +20,12 @@ OFFSET: Final = 128
 #: Smallest step between scaled integers: one over it is still a number in single precision, and nothing times it is.
 SMALLEST: Final = torch.finfo(torch.float32).tiny
 
-Precision = Literal["float32", "bfloat16", "int8"]
-
 
 @cache
 def has_integers() -> bool:
     """Whether this machine's processor multiplies 8-bit integers faster than it multiplies numbers (VNNI, AMX)."""
-    able = torch.cpu.get_capabilities()
+    # Before 2026 PyTorch did not tell: then without them.
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(able.get(name, False) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 

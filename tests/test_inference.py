@@ -10,7 +10,8 @@ from galprote.model.artefacts import ArtefactConfig
 from galprote.model.checkpoint import Checkpoint, load_checkpoint
 from galprote.model.inference import for_inference
 from galprote.model.populations import grid_means
-from galprote.model.quantised import Int8Linear, Precision, linear
+from galprote.model.precision import Precision
+from galprote.model.quantised import Int8Linear, linear
 from galprote.model.stream import StreamConfig, TrainingStream
 from galprote.model.synthesis import NoiseConfig, SyntheticSpectra
 from galprote.model.transformer import GalProTE, ModelConfig
