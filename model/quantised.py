@@ -33,7 +33,8 @@ class Int8Linear(nn.Module):
     """A linear map with weights and inputs rounded to 8 bits, in float32 from outside.
 
     On processors with `has_integers` oneDNN takes a fourth of the time, or less, that float32 takes. Elsewhere the
-    integers are multiplied as float32 numbers: the same sums, as they stay below 2^24, but no time is saved.
+    integers are multiplied as float32 numbers. No time is saved, but the sums are the same while they stay below 2^24:
+    always with up to 1,040 inputs, and in the shipped network.
 
     Parameters
     ----------
