@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from galprote.model.quantised import Precision, linear
+from galprote.model.precision import Precision
+from galprote.model.quantised import linear
 from galprote.model.transformer import Block, GalProTE
 
 #: Pooled samples in a piece of the convolution: longer ones multiply more zeros, shorter ones copy more samples.
@@ -136,7 +137,7 @@ def for_inference(model: GalProTE, precision: Precision) -> GalProTE:
         With the same answers, to rounding in float32, and within the bounds of the tests in fewer bits.
     """
     fast = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
-    fast.blocks = nn.ModuleList(FoldedBlock(block, precision) for block in model.blocks)  # type: ignore[arg-type]
+    fast.blocks = nn.ModuleList(FoldedBlock(block, precision) for block in fast.blocks)  # type: ignore[arg-type]
     weights, biases = zip(*((head.weight, head.bias) for head in fast.every_head()), strict=True)
     fast.heads = linear(torch.cat(weights), torch.cat(biases), precision)
     if fast.refinement is not None:
@@ -145,4 +146,4 @@ def for_inference(model: GalProTE, precision: Precision) -> GalProTE:
             assert isinstance(first, nn.Linear)
             stage.first = linear(first.weight, first.bias, precision)
     fast.settle()
-    return fast
+    return fast.eval()

@@ -16,7 +16,7 @@ from galprote.model.errors import PlanError
 from galprote.model.grids import N_KEPT, N_WAVELENGTH
 from galprote.model.inference import for_inference
 from galprote.model.populations import APPRAISED
-from galprote.model.quantised import Precision
+from galprote.model.precision import Precision
 from galprote.model.refinement import Observation
 
 logger = logging.getLogger(__name__)
@@ -104,6 +104,7 @@ class Predictor:
             # TensorFloat-32 keeps ten bits: maps made on a GPU would differ from those made on a CPU.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # sums in float32
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         self.precision = precision
         self.model = for_inference(checkpoint.model.to(self.device), self.precision)

@@ -204,7 +204,7 @@ def times(value: Tensor, factor: Tensor) -> Tensor:
 
 def arcsinh(x: Tensor) -> Tensor:
     """Inverse hyperbolic sine to single precision; `torch.asinh` takes thirty times as long on a CPU."""
-    size = x.abs()
+    size = x.abs().clamp(max=1e18)  # its square is to be a number
     return torch.log1p(size + size.square() / (1 + (1 + size.square()).sqrt())).copysign(x)
 
 

@@ -14,7 +14,7 @@ from pydantic import ByteSize, Field, TypeAdapter, ValidationError, model_valida
 
 from galprote.model.errors import ConfigError
 from galprote.model.extinction import ExtinctionLaw
-from galprote.model.quantised import Precision
+from galprote.model.precision import Precision
 from galprote.pipeline.binning_config import BinningConfig
 from galprote.pipeline.cluster_config import CLUSTER_TYPES, AnyCluster, ClusterConfig, LocalCluster
 from galprote.pipeline.instrument_config import InstrumentConfig

@@ -201,6 +201,7 @@ def galaxy_cards(about: dict[str, Any]) -> Cards:
         ),
         ("CREATOR", f"galprote {record['versions']['galprote']}", ""),
         ("CKPTSHA", record["checkpoint_sha256"], ""),
+        ("PRECISN", record["precision"], "of the network's largest layers"),
         ("INFILE", _ascii(record["input"]["file"]), ""),
         ("INBYTES", int(record["input"]["bytes"]), "size of INFILE"),
         ("INHDRSHA", record["input"]["header_sha256"], ""),

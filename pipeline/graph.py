@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from galprote.model.errors import PlanError
 from galprote.model.grids import covered
 from galprote.model.line_spread import MUSE_TEMPLATES, TemplateResolution
+from galprote.model.precision import Precision
 from galprote.model.predictor import shared_predictor
-from galprote.model.quantised import Precision
 from galprote.pipeline.allocator import keep_freed_memory
 from galprote.pipeline.block import (
     BlockSettings,

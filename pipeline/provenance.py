@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from galprote.model.quantised import Precision
+from galprote.model.precision import Precision
 from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.earlier_run import read_status
 from galprote.pipeline.images import split_extension

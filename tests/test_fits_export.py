@@ -77,6 +77,7 @@ def attributes(**changed: Any) -> dict[str, Any]:
         "settings": {"name": "NGC1", "foreground": {"ebv": 0.0334}, "snr_min": 5.0},
         "input": {"file": "NGC1_PHANGS_DATACUBE_native.fits", "bytes": 40_000_000_000, "header_sha256": "ab" * 32},
         "checkpoint_sha256": "1a2b" * 16,
+        "precision": "int8",
         "fingerprint": "f0" * 32,
         "versions": {"galprote": "1.2.3", "numpy": "2.4.6"},
     }
@@ -209,7 +210,7 @@ def test_headers_tell_what_was_done(exported: dict[str, Path]) -> None:
         header = fits.getheader(path, 0)
         assert (header["OBJECT"], header["REDSHIFT"], header["CREATOR"]) == ("NGC1", 0.008026, "galprote 1.2.3")
         assert (header["EBV_MW"], header["LAW_MW"], header["RV_MW"], header["EBVSRC"]) == (0.0334, "O94", 3.1, "SF11")
-        assert (header["CKPTSHA"], header["FINGERPR"]) == ("1a2b" * 16, "f0" * 32)
+        assert (header["CKPTSHA"], header["PRECISN"], header["FINGERPR"]) == ("1a2b" * 16, "int8", "f0" * 32)
         assert (header["INFILE"], header["INBYTES"]) == ("NGC1_PHANGS_DATACUBE_native.fits", 40_000_000_000)
         assert "snr_min: 5.0" in header["HISTORY"]
         assert (header["MASKOBS"], header["MASKREST"], header["MASKFRAC"]) == ("5570-5585, 5880-5905", "", 0.0182)

@@ -10,7 +10,8 @@ from galprote.model.artefacts import ArtefactConfig
 from galprote.model.checkpoint import Checkpoint, load_checkpoint
 from galprote.model.inference import for_inference
 from galprote.model.populations import grid_means
-from galprote.model.quantised import Int8Linear, Precision, linear
+from galprote.model.precision import Precision
+from galprote.model.quantised import Int8Linear, linear
 from galprote.model.stream import StreamConfig, TrainingStream
 from galprote.model.synthesis import NoiseConfig, SyntheticSpectra
 from galprote.model.transformer import GalProTE, ModelConfig
@@ -87,6 +88,21 @@ def test_folding_changes_nothing(config: ModelConfig) -> None:
             torch.testing.assert_close(one, two, atol=2e-5, rtol=2e-5)
 
 
+def test_what_becomes_of_the_trained_network_is_nothing_to_the_copy() -> None:
+    torch.manual_seed(4)
+    model = GalProTE(ModelConfig(channels=2, pool=4, heads=1, kernels=(5,), projection_rank=16, feedforward=32))
+    spectra = 1 + 0.1 * torch.randn(4, 876)
+    assert model.training
+    fast = for_inference(model, "float32")
+    with torch.inference_mode():
+        before = fast(spectra).grid_logits
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data.zero_()
+        assert torch.equal(fast(spectra).grid_logits, before)
+    assert not any(module.training for module in fast.modules())
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+
+
 def rows(n: int, m: int, seed: int) -> Tensor:
     return torch.randn(n, m, generator=torch.Generator().manual_seed(seed))
 
@@ -100,8 +116,12 @@ def test_integers_are_multiplied_exactly_with_and_without_instructions_for_it(mo
     assert 0.001 < float((with_them - exact).std() / exact.std()) < 0.02
 
 
-@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
-def test_a_row_does_not_feel_the_others(precision: Precision) -> None:
+@pytest.mark.parametrize(("precision", "instructions"), [("int8", True), ("int8", False), ("bfloat16", True)])
+def test_a_row_does_not_feel_the_others(
+    precision: Precision, instructions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not instructions:
+        monkeypatch.setattr(quantised, "has_integers", lambda: False)
     layer = linear(rows(31, 219, 1), rows(1, 31, 2)[0], precision)
     x = rows(8, 219, 3)
     alone = layer(x)
@@ -109,7 +129,7 @@ def test_a_row_does_not_feel_the_others(precision: Precision) -> None:
     among = layer(x)
     assert torch.equal(alone[[0, 1, 2, 6, 7]], among[[0, 1, 2, 6, 7]])
     assert torch.isnan(among[3]).all()
-    torch.testing.assert_close(among[5], layer(torch.zeros(1, 219))[0])
+    torch.testing.assert_close(among[5], layer.bias.float())
 
 
 def test_tokens_keep_their_places() -> None:

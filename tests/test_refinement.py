@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from galprote.model.kinematics import KinematicTemplates
-from galprote.model.refinement import Answer, Observation, Refinement, RefinementConfig
+from galprote.model.refinement import Answer, Observation, Refinement, RefinementConfig, arcsinh
 from galprote.model.stream import StreamConfig, TrainingStream
 from galprote.model.synthesis import NoiseConfig, SyntheticSpectra
 from galprote.model.transformer import GalProTE, ModelConfig
@@ -168,3 +168,11 @@ def test_the_survey_recipe_is_within_the_budget(templates: KinematicTemplates, b
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(batch.spectra, batch.noise, batch.calibration)
     assert counter.get_total_flops() / len(batch) <= 0.09e9
+
+
+def test_arcsinh_is_that_of_any_number() -> None:
+    size = torch.logspace(-30, 15, 1000)
+    both = torch.cat([-size, torch.zeros(1), size])
+    torch.testing.assert_close(arcsinh(both), both.double().asinh().float(), rtol=3e-7, atol=0.0)
+    assert torch.isfinite(arcsinh(torch.tensor([1e30, -torch.inf]))).all(), "its square is not a number"
+    assert torch.isnan(arcsinh(torch.tensor(torch.nan)))

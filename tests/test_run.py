@@ -226,6 +226,19 @@ def test_other_weights_are_refused(copy: Path, checkpoint: Path) -> None:
     assert "checkpoint_sha256" in refused(copy)
 
 
+def test_another_precision_is_refused_and_with_overwrite_taken(base: Path, copy: Path) -> None:
+    survey = yaml.safe_load(copy.read_text())
+    survey["model"]["precision"] = "int8"
+    copy.write_text(yaml.safe_dump(survey))
+    assert "precision: 'float32' -> 'int8'" in refused(copy)
+    progress = surveys.Recorder()
+    surveys.run_here(copy, overwrite=True, progress=progress)
+    assert any("int8" in text for text in progress.messages)
+    assert fits.getheader(copy.parent / "out" / "N1_MAPS.fits")["PRECISN"] == "int8"
+    moved = np.abs(maps_of(copy.parent / "out")["av"] - maps_of(base / "out")["av"])
+    assert 0 < np.nanmax(moved) < 0.1
+
+
 def test_another_cube_of_the_same_name_is_refused(base: Path, copy: Path) -> None:
     cube = copy.parent / "cube.fits"
     shutil.copy2(base / "cube.fits", cube)

@@ -14,7 +14,7 @@ from benchmarks.speed import machine
 from benchmarks.speed.compare import compare
 from benchmarks.speed.figures import Part, in_turns
 
-RATES = {"float32": 100.0, "bfloat16": 200.0, "int8": 200.0, "memory": 20.0, "cores": 150.0}
+RATES = {"float32": 100.0, "bfloat16": 200.0, "int8": 300.0, "memory": 20.0, "cores": 150.0}
 
 
 def results(**figures: tuple[float, str, str]) -> dict[str, Any]:

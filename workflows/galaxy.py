@@ -265,6 +265,8 @@ def assumptions(opened: OpenedGalaxy) -> list[str]:
         notes.append(f"the file has no flux unit: {about['bunit']} assumed")
     if not model.appraised:
         notes.append("the weights give no errors and no trust (docs/training.md: Errors and limits)")
+    if model.precision != "float32":
+        notes.append(f"the network's largest layers are run in {model.precision} (docs/speed.md)")
     notes += [settings.photometry.note, *opened.mask_notes]
     return [str(note) for note in notes if note]
 

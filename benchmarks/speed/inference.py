@@ -12,8 +12,8 @@ from benchmarks.speed.figures import Part, Rate, in_turns
 from benchmarks.speed.machine import SIDE
 from benchmarks.speed.setup import Setup
 from galprote.model.checkpoint import Checkpoint, load_checkpoint
+from galprote.model.precision import Precision
 from galprote.model.predictor import CPU_BATCH, GPU_BATCH, Predictor
-from galprote.model.quantised import Precision
 
 #: What `Predictor` computes in.
 PRECISIONS: Final[dict[str, tuple[Precision, ...]]] = {
