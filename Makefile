@@ -49,6 +49,8 @@ benchmark: $(INSTALLED)
 
 # What was committed, not what `make benchmark` has written since.
 benchmark-compare: $(INSTALLED)
+	@git cat-file -e HEAD:benchmarks/speed.json 2>/dev/null || \
+	    { echo "make: no benchmarks/speed.json is committed; 'make benchmark' makes one" >&2; exit 2; }
 	@mkdir -p build && git show HEAD:benchmarks/speed.json > build/speed-recorded.json
 	$(BIN)/python -m benchmarks.speed compare build/speed-recorded.json $(SPEED)
 

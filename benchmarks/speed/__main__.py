@@ -3,13 +3,14 @@
     python -m benchmarks.speed [--quick] [--only model,reading] [--json FILE] [--markdown FILE] [--folder DIR]
     python -m benchmarks.speed compare OLD.json [NEW.json] [--tolerance 0.1]
 
-Without NEW.json it is measured now. Exit code 1: something got slower by more than the tolerance, or a part failed; 2:
-wrong usage.
+Without NEW.json the same parts are measured now. Exit code 1: something got slower by more than the tolerance, or a
+part failed; 2: wrong usage.
 """
 
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -77,7 +78,8 @@ def _say(text: str) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, or compare; gives the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m benchmarks.speed", description=__doc__, formatter_class=raw)
     parser.add_argument("verb", nargs="?", choices=("measure", "compare"), default="measure")
     parser.add_argument("files", nargs="*", type=Path, metavar="OLD.json [NEW.json]")
     parser.add_argument("--quick", action="store_true", help="everything small, in less than a minute: for trying")
@@ -92,9 +94,18 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"--only {','.join(unknown)}: expected some of {','.join(PARTS)}")
     if len(options.files) not in ((1, 2) if options.verb == "compare" else (0,)):
         parser.error("compare takes one or two JSON files, measure none")
+    if not options.tolerance >= 0:
+        parser.error(f"--tolerance {options.tolerance}: expected a share of at least 0")
+    for path in (options.json, options.markdown):
+        if path and not path.parent.is_dir():
+            parser.error(f"{path}: no such folder")
     loaded = [_read(path, parser) for path in options.files]
+    if len(loaded) == 1 and not options.only:  # what was measured then
+        names = list(loaded[0]["parts"])
     ordered = [name for name in PARTS if name in names]
-    results = loaded[1] if len(loaded) == 2 else measure(ordered, options.folder, quick=options.quick)
+    quick = options.quick or (len(loaded) == 1 and loaded[0]["quick"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and remove what was written
+    results = loaded[1] if len(loaded) == 2 else measure(ordered, options.folder, quick=quick)
     if options.json and len(loaded) < 2:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
     table = markdown(results)
@@ -113,7 +124,7 @@ def _read(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text())
         return found if {"parts", "rates", "machine"} <= set(found) else parser.error(f"{path}: not of this benchmark")
     except (OSError, ValueError) as error:
-        parser.error(f"{path}: {error}")
+        parser.error(f"{path}: not a file of --json: {error}")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,14 @@ def report(old: dict[str, Any], new: dict[str, Any], changes: list[Change]) -> s
         "",
         f"{slower} of {len(changes)} figures got slower." if slower else f"None of {len(changes)} got slower.",
     ]
+    if lost := _names(old) - _names(new):
+        lines.append(f"Not in the new run: {'; '.join(sorted(lost))}.")
     return "\n".join(lines)
+
+
+def _names(results: dict[str, Any]) -> set[str]:
+    parts = {name: Part.from_dict(part) for name, part in results["parts"].items()}
+    return {f"{name}: {figure.name}" for name, part in parts.items() for figure in part.figures if figure.better}
 
 
 def _words(which: str, results: dict[str, Any]) -> str:

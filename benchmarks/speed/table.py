@@ -27,15 +27,14 @@ def heading(results: dict[str, Any]) -> str:
     dirty = " and changes that are not committed" if results["dirty"] else ""
     quick = " (`--quick`: small, only for trying)" if results["quick"] else ""
     ends = [f"{name} {100 * ratio:.0f} %" for name, ratio in results["rates_at_the_end"].items()]
-    products = (
-        f"{rates['float32']:.0f} GFLOP/s in float32, {rates['bfloat16']:.0f} in bfloat16, {rates['int8']:.0f} in int8"
-    )
+    known = [bits for bits in ("float32", "bfloat16", "int8") if bits in rates]
+    products = "GFLOP/s in " + ", ".join(f"{bits} {rates[bits]:.0f}" for bits in known)
     on_gpu = f"; GPU {rates['gpu']:,.0f} and {rates['gpu bfloat16']:,.0f}" if "gpu" in rates else ""
     return (
         f"`python -m benchmarks.speed`{quick} on {results['date'][:10]}, commit {results['commit']}{dirty}. "
         f"{machine['cpu']}, {machine['cores']} cores ({instructions}), {machine['memory_gib']:g} GiB, "
-        f"{machine['gpu'] or 'no GPU'}, {machine['system']}; {versions}. One core multiplies matrices at {products}, "
-        f"all cores together {rates['cores']:.0f} in float32, one copies at {rates['memory']:.1f} GB/s{on_gpu} "
+        f"{machine['gpu'] or 'no GPU'}, {machine['system']}; {versions}. Products of matrices on one core, {products}; "
+        f"all cores together, float32 {rates['cores']:.0f}; one copies at {rates['memory']:.1f} GB/s{on_gpu} "
         f"(the same at the end, of that: {', '.join(ends)})."
     )
 
