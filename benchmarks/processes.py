@@ -1,10 +1,12 @@
 """What a command does while it runs: wall and processor time, memory of all its processes, files as they come."""
 
+import ctypes
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,8 @@ _SCRIPT = Path(sys.executable).with_name("galprote-pipeline")
 COMMAND = (
     [str(_SCRIPT)] if _SCRIPT.is_file() else [sys.executable, "-c", "from galprote.workflows.cli import main; main()"]
 )
+#: From Linux' prctl.h.
+PR_SET_CHILD_SUBREAPER = 36
 #: Seconds between two looks at the files.
 FILES_EVERY = 0.01
 
@@ -109,6 +113,7 @@ def watch(
     log : Path, optional
         Where what it prints goes; by default to where this process prints.
     """
+    _adopt_orphans()
     before = _used_by_children()
     with log.open("wb") if log else nullcontext() as output:
         began = time.perf_counter()
@@ -123,6 +128,9 @@ def watch(
             looked = now
         time.sleep(FILES_EVERY)
     seconds, exit_code = time.perf_counter() - began, process.wait()
+    with suppress(ChildProcessError):  # until there are no more
+        while True:
+            os.waitpid(-1, 0)
     processor, faults = _used_by_children()
     return Watched(exit_code, seconds, processor - before[0], faults - before[1], peaks, files)
 
@@ -139,6 +147,15 @@ def run_survey(survey: Path, memory_every: float = 0.1) -> Watched:
         return [*working, *output.glob("*.zarr")]
 
     return watch([*COMMAND, "run", str(survey)], find, memory_every=memory_every, log=survey.with_suffix(".log"))
+
+
+def _adopt_orphans() -> None:
+    """Become, on Linux, the parent of descendants whose own parent ends before them, such as the workers' server.
+
+    Only what a parent has waited for counts as used by its children.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _used_by_children() -> tuple[float, int]:
