@@ -1,12 +1,11 @@
 """What a command does while it runs: wall and processor time, memory of all its processes, files as they come."""
 
 import ctypes
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,7 +112,8 @@ def watch(
     log : Path, optional
         Where what it prints goes; by default to where this process prints.
     """
-    _adopt_orphans()
+    _adopt_orphans(adopt=True)
+    older = set(psutil.Process().children())
     before = _used_by_children()
     with log.open("wb") if log else nullcontext() as output:
         began = time.perf_counter()
@@ -128,9 +128,8 @@ def watch(
             looked = now
         time.sleep(FILES_EVERY)
     seconds, exit_code = time.perf_counter() - began, process.wait()
-    with suppress(ChildProcessError):  # until there are no more
-        while True:
-            os.waitpid(-1, 0)
+    psutil.wait_procs(set(psutil.Process().children()) - older, timeout=10)
+    _adopt_orphans(adopt=False)
     processor, faults = _used_by_children()
     return Watched(exit_code, seconds, processor - before[0], faults - before[1], peaks, files)
 
@@ -149,13 +148,13 @@ def run_survey(survey: Path, memory_every: float = 0.1) -> Watched:
     return watch([*COMMAND, "run", str(survey)], find, memory_every=memory_every, log=survey.with_suffix(".log"))
 
 
-def _adopt_orphans() -> None:
+def _adopt_orphans(*, adopt: bool) -> None:
     """Become, on Linux, the parent of descendants whose own parent ends before them, such as the workers' server.
 
     Only what a parent has waited for counts as used by its children.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
 
 
 def _used_by_children() -> tuple[float, int]:

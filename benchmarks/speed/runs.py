@@ -140,11 +140,11 @@ def _further(found: dict[int, Run], what: str) -> list[float]:
 
 def scaling(setup: Setup) -> Part:
     """Run the same cube with one worker process and with two."""
-    part = Part("Worker processes", "maps of the 4x cube, `cluster: {workers: N}`; wall time without start-up")
+    part = Part("Worker processes", "maps of the 16x cube, `cluster: {workers: N}`; wall time without start-up")
     if setup.quick:
         part.lacking.append("worker processes: left out by --quick")
         return part
-    found = {n: run(setup, f"workers{n}", setup.cube(setup.sides[4]), workers=n) for n in (1, 2)}
+    found = {n: run(setup, f"workers{n}", setup.cube(setup.sides[16]), workers=n) for n in (1, 2)}
     for n, one in found.items():
         part.add(f"{n}: without start-up", one.steady, "spaxels/s", "more", "cores" if n > 1 else "float32")
         part.add(f"{n}: processor time", 1e6 * one.watched.processor_seconds / one.spaxels, "µs/spaxel", "less")
