@@ -251,13 +251,24 @@ def start_slurm(
             silence_logs="critical",
             **job_options(config, first, folder),
         )
-        with cluster:
+        with cluster, closing_keys(cluster):
             try:
                 cluster.worker_spec.update(_specification(cluster, config, folder))
                 cluster.sync(cluster._correct_state)
             except (RuntimeError, ValueError) as error:
                 raise ConfigError(f"cluster: SLURM refuses the jobs: {refusal(str(error))}") from error
             yield cluster, JobKeeper(cluster, say, config.patience)
+
+
+@contextmanager
+def closing_keys(cluster: SLURMCluster) -> Iterator[None]:
+    """Remove the files of keys at the end: dask-jobqueue leaves that to Python's collector, which may never come."""
+    try:
+        yield
+    finally:
+        for name, file in vars(cluster).items():
+            if name.startswith("_job_") and hasattr(file, "close"):
+                file.close()
 
 
 def _specification(cluster: SLURMCluster, config: SlurmConfig, folder: Path) -> dict[str, Any]:
