@@ -95,14 +95,21 @@ def report(old: dict[str, Any], new: dict[str, Any], changes: list[Change]) -> s
         "",
         f"{slower} of {len(changes)} figures got slower." if slower else f"None of {len(changes)} got slower.",
     ]
-    if lost := _names(old) - _names(new):
-        lines.append(f"Not in the new run: {'; '.join(sorted(lost))}.")
+    if lost := _lost(old, new):
+        lines.append(f"Not in the new run: {'; '.join(lost)}.")
     return "\n".join(lines)
 
 
-def _names(results: dict[str, Any]) -> set[str]:
-    parts = {name: Part.from_dict(part) for name, part in results["parts"].items()}
-    return {f"{name}: {figure.name}" for name, part in parts.items() for figure in part.figures if figure.better}
+def _lost(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Parts that only the old run has, and figures of the others."""
+    lost = []
+    for name, part in old["parts"].items():
+        if name not in new["parts"]:
+            lost.append(name)
+            continue
+        found = {figure.name for figure in Part.from_dict(new["parts"][name]).figures}
+        lost += [f"{name}: {known.name}" for known in Part.from_dict(part).figures if known.name not in found]
+    return lost
 
 
 def _words(which: str, results: dict[str, Any]) -> str:
