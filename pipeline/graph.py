@@ -23,6 +23,7 @@ from dask.graph_manipulation import clone
 from distributed import get_worker
 from numpy.typing import NDArray
 
+from galprote.model.checkpoint import Checkpoint
 from galprote.model.errors import PlanError
 from galprote.model.grids import covered
 from galprote.model.line_spread import MUSE_TEMPLATES, TemplateResolution
@@ -85,6 +86,22 @@ class ModelReference:
     def window(self) -> tuple[float, float]:
         """Rest-frame wavelengths that a cube must cover, Angstrom."""
         return covered(np.array(self.visible))
+
+
+def describe_model(checkpoint: Checkpoint, path: Path | None, device: str, precision: Precision) -> ModelReference:
+    """Describe a checkpoint that was loaded from `path` (None: the shipped one) for the workers."""
+    decoder, config = checkpoint.decoder, checkpoint.model.config
+    return ModelReference(
+        path,
+        checkpoint.sha256,
+        device,
+        tuple(decoder.ages_gyr.tolist()),
+        tuple(decoder.metallicities.tolist()),
+        tuple(config.visible.tolist()),
+        config.appraisal is not None,
+        resolution=TemplateResolution.of_metadata(checkpoint.metadata),
+        precision=precision,
+    )
 
 
 @dataclass(frozen=True)

@@ -199,5 +199,11 @@ def band_words(bands: Bands) -> Iterator[str]:
         yield f"{_plain(first)}-{_plain(last)}"
 
 
+def read_bands(text: str) -> Bands:
+    """Read the bands that `mask_attributes` wrote."""
+    ends = (word.split("-") for word in text.split(", ") if word)
+    return tuple((float(first), float(last)) for first, last in ends)
+
+
 def _plain(value: float) -> str:
     return f"{value:.0f}" if math.isclose(value, round(value), abs_tol=1e-6) else f"{value:.2f}".rstrip("0")

@@ -92,6 +92,7 @@ class Logbook:
         self.began_at: dict[str, float] = {}
         self.spaxels: dict[str, int] = {}
         self.bins: dict[str, int] = {}
+        self.cubes: dict[str, str] = {}  # where they were found
         self.batches: dict[str, int] = {}
         self.fresh = 0  # spaxels that this run finished
         self.started = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -221,6 +222,7 @@ class Logbook:
         for galaxy in galaxies:
             result = self.results.get(str(galaxy["name"]))
             galaxy["error"] = result.error if result else ""
+            galaxy["cube"] = self.cubes.get(str(galaxy["name"]), "")
         record: dict[str, Any] = {
             "state": self.state,
             "command": self.command,

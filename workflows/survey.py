@@ -12,10 +12,9 @@ from distributed import Client
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import Decoder
 from galprote.model.errors import ConfigError, GalproteError
-from galprote.model.line_spread import TemplateResolution
 from galprote.pipeline.cluster_config import ExistingCluster
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
-from galprote.pipeline.graph import ModelReference
+from galprote.pipeline.graph import ModelReference, describe_model
 from galprote.pipeline.ledger import write_text
 from galprote.pipeline.links import refuse_links
 from galprote.pipeline.mock import make_mock, truth_path
@@ -42,14 +41,7 @@ def load_model(survey: SurveyConfig) -> tuple[ModelReference, Decoder]:
     """Load the survey's checkpoint once, to check it; describe it for the workers, and give its templates."""
     path = survey.model.checkpoint
     checkpoint = load_checkpoint(path)
-    decoder = checkpoint.decoder
-    axes = tuple(decoder.ages_gyr.tolist()), tuple(decoder.metallicities.tolist())
-    config = checkpoint.model.config
-    known = tuple(config.visible.tolist()), config.appraisal is not None
-    resolution = TemplateResolution.of_metadata(checkpoint.metadata)
-    device = capacity(survey).device
-    reference = ModelReference(path, checkpoint.sha256, device, *axes, *known, resolution=resolution)
-    return replace(reference, precision=survey.model.precision), decoder
+    return describe_model(checkpoint, path, capacity(survey).device, survey.model.precision), checkpoint.decoder
 
 
 def run_survey(
@@ -137,6 +129,7 @@ def _check(
             continue  # its cube is missing
         try:
             cube = _input_cube(survey, galaxy, model, templates, logbook)
+            logbook.cubes[galaxy.name] = str(cube)
             job = check_galaxy(
                 galaxy,
                 cube,
