@@ -4,7 +4,8 @@
 # make spectra    fetch eight real MaNGA spectra for `fit` (120 MB from PyPI, of which 0.5 MB are kept)
 # make benchmark  how fast galprote is here: a table, and its figures in benchmarks/speed.json (a quarter of an hour, 9 GB)
 # make benchmark-compare   what got slower than the committed benchmarks/speed.json says;  SPEED="--only model": parts
-# make test       the tests;  make lint: ruff and mypy;  make venv: only install
+# make docs       the site in build/docs/html (no network; warnings are errors);  make docs-pages: its generated pages anew
+# make test       the tests, JOBS=2 files at a time;  make lint: ruff and mypy;  make venv: only install
 # make test-slurm, make test-browser   those that need a SLURM, a headless Chromium (skipped where there is none)
 # make clean      remove caches and build products;  make distclean: .venv and downloads too
 #
@@ -14,6 +15,8 @@
 
 PYTHON ?= python3 python3.13 python3.12 python3.11
 TORCH_INDEX ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),,https://download.pytorch.org/whl/cpu)
+
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +30,7 @@ STARS := data/stars/.fetched
 SPECTRA := data/spectra/MaNGA_test_spectra.fits.gz
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo demo-real stars spectra benchmark benchmark-compare test test-slurm test-browser lint clean distclean
+.PHONY: help venv demo demo-real stars spectra benchmark benchmark-compare test test-slurm test-browser lint docs docs-pages clean distclean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -55,7 +58,7 @@ benchmark-compare: $(INSTALLED)
 	$(BIN)/python -m benchmarks.speed compare build/speed-recorded.json $(SPEED)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not slurm and not browser"
 
 test-slurm: $(INSTALLED)
 	$(BIN)/python -m pytest -m slurm
@@ -67,6 +70,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	@rm -rf build/docs
+	$(BIN)/sphinx-build -b html -c docs -d build/docs/doctrees -W --keep-going -q . build/docs/html
+	@echo "build/docs/html/index.html"
+
+docs-pages: $(INSTALLED)
+	$(BIN)/python -m docs.reference
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -100,7 +111,7 @@ ifneq ($(TORCH_INDEX),)
 	$(PIP) install --no-deps --timeout 20 --retries 2 --index-url $(TORCH_INDEX) '$(TORCH)' \
 	    || echo "make: no $(TORCH) at $(TORCH_INDEX): taking it from pip's own index (may bring several GB of CUDA)"
 endif
-	$(PIP) install -c constraints.txt -e '.[dev,binning,compare]'
+	$(PIP) install -c constraints.txt -e '.[dev,docs,binning,compare]'
 	@$(BIN)/python -c 'import torch; print("torch", torch.__version__, "with a GPU" if torch.cuda.is_available() else "on the CPU")'
 	@touch $@
 

@@ -1,6 +1,6 @@
 """Hold the shipped weights against what they were meant to reach, as a table in Markdown.
 
-    galprote-pipeline evaluate --suite all --library OTHER.npz --json benchmarks/evaluation.json
+    galprote-pipeline evaluate --suite all --library OTHER.npz --output benchmarks/evaluation.json
     python benchmarks/targets.py benchmarks/evaluation.json benchmarks/paper-recipe.json
 
 The second file is the same for weights of `configs/train/paper.yaml`.

@@ -1,4 +1,4 @@
-"""The tables of docs/validation.md, from what `evaluate --json` wrote.
+"""The tables of docs/validation.md, from what `evaluate --output` wrote.
 
 python benchmarks/validation_tables.py benchmarks/evaluation.json benchmarks/unknown-kinds.json
 """

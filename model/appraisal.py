@@ -64,6 +64,7 @@ class AppraisalConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     hidden: int = Field(default=256, ge=8)
+    """Features of its hidden layers."""
 
 
 class Appraised(NamedTuple):

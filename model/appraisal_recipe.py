@@ -35,14 +35,19 @@ class AppraisalRecipe(BaseModel):
     known_calibration: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of spectra whose own scatter of the calibration is told; the others are told `default_calibration`."""
     default_calibration: float = Field(default=0.01, ge=0.0, le=0.03)
+    """Scatter of the calibration that spectra are told whose own is not known, relative."""
     calibration_spectra: int = Field(default=41_000, ge=100)
     """Further spectra, as `survey` has them, on which the intervals are stretched to hold their share."""
     survey: StreamConfig = StreamConfig(paper=0.0, quiet=0.0)
     """The spectra for which the intervals are to be right; the network is told `default_calibration` of them."""
     epochs: int = Field(default=6, ge=1)
+    """How often all spectra are gone through."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    """Largest learning rate, of AdamW."""
     weight_decay: float = Field(default=0.02, ge=0)
+    """Of AdamW."""
     seed: int = Field(default=1, ge=0, lt=1000)
+    """Of everything random in it."""
     stars: Path | None = None
     """Library of stars (`galprote.model.stars`); null: rough ones alone."""
     stream: StreamConfig = APPRAISAL_STREAM

@@ -27,7 +27,7 @@ def model_card(checkpoint: Checkpoint, results: dict[str, Any] | None = None) ->
     ----------
     checkpoint : Checkpoint
     results : dict, optional
-        What `galprote-pipeline evaluate --json` wrote for the same weights.
+        What `galprote-pipeline evaluate --output` wrote for the same weights.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def model_card(checkpoint: Checkpoint, results: dict[str, Any] | None = None) ->
 
 
 def read_results(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Read what `evaluate --json` wrote, and make sure that it is about these weights.
+    """Read what `evaluate --output` wrote, and make sure that it is about these weights.
 
     A card that is put into a checkpoint changes the file's hash, but not that of its tensors, which is what counts.
 
@@ -55,10 +55,10 @@ def read_results(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         results: dict[str, Any] = json.loads(path.read_text())
         about = results["about"]["weights_sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not what `galprote-pipeline evaluate --json` writes: {error!r}") from error
+        raise ConfigError(f"{path}: not what `galprote-pipeline evaluate --output` writes: {error!r}") from error
     if about != checkpoint.weights_sha256:
         raise ConfigError(
-            f"{path}: measured with other weights; run `galprote-pipeline evaluate --suite all --json` again"
+            f"{path}: measured with other weights; run `galprote-pipeline evaluate --suite all --output FILE` again"
         )
     return results
 

@@ -29,13 +29,21 @@ class LossConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     grid_mse: float = 1.0
+    """Squared error of the grid (paper)."""
     correlation: float = 0.1
+    """One minus the correlation of the age, and of the metallicity distribution (paper)."""
     av: float = 10.0
+    """Squared error of A_V (paper)."""
     cross_entropy: float = 1.0
+    """Cross-entropy of the grid."""
     av_cross_entropy: float = 0.2
+    """Cross-entropy of the A_V classes."""
     moments: float = 10.0
+    """Squared errors of the mean log age and [M/H], which are what the maps show."""
     ranked: float = 0.0
+    """Ranked probability score, which knows that bins have an order."""
     kinematics: float = 0.0
+    """Squared errors of dispersion and velocity, of refining networks."""
     noise_weight: float = Field(default=0.0, ge=0.0, le=2.0)
     """Power of the signal-to-noise ratio with which squared errors count."""
     early_stages: float = Field(default=0.4, ge=0.0)

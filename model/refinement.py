@@ -40,10 +40,13 @@ class RefinementConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stages: int = Field(default=3, ge=1)
+    """How many times the answer is corrected."""
     shared: bool = False
     """One set of weights for all the stages."""
     components: int = Field(default=128, ge=8, le=N_KEPT)
+    """Principal components of the templates on which residuals are projected."""
     hidden: int = Field(default=640, ge=8)
+    """Features of a stage's hidden layers."""
     memory: int = Field(default=192, ge=0)
     """Features that a stage hands to the next one."""
 

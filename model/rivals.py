@@ -20,6 +20,11 @@ from galprote.model.grids import KEPT, WAVELENGTH
 #: How closely A_V is searched, mag.
 AV_TOLERANCE: Final = 1e-4
 
+#: Where pPXF's search for the dispersion begins, km/s.
+START_DISPERSION: Final = 60.0
+#: A noise for samples without information that pPXF takes, in units of the flux's median: it asks for finite ones.
+NO_INFORMATION: Final = 1e3
+
 LN_FLUX_PER_MAG: Final = -0.4 * float(np.log(10.0))
 
 
@@ -104,6 +109,8 @@ class Ppxf:
     Parameters
     ----------
     decoder : Decoder
+    av_max : float
+        Largest A_V that is tried.
 
     Raises
     ------
@@ -111,12 +118,13 @@ class Ppxf:
         If the package is not installed (`pip install 'galprote[compare]'`).
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, av_max: float = CLEAN_AV) -> None:
         from ppxf.ppxf import ppxf
         from ppxf.ppxf_util import log_rebin
 
         self._fit: Callable[..., Any] = ppxf
         self._log_rebin: Callable[..., Any] = log_rebin
+        self._av_max = av_max
         self.shape = decoder.shape
         templates = decoder.templates().double().numpy()
         self._templates, log_wavelength, self._velscale = self._rebinned(templates.T)
@@ -130,8 +138,8 @@ class Ppxf:
         galaxy, _, _ = self._rebinned(np.interp(WAVELENGTH, WAVELENGTH[KEPT], flux))
         sigma, _, _ = self._rebinned(np.interp(WAVELENGTH, WAVELENGTH[KEPT], noise))
         dust = {
-            "start": [CLEAN_AV / 2],
-            "bounds": [[0.0, CLEAN_AV]],
+            "start": [self._av_max / 2],
+            "bounds": [[0.0, self._av_max]],
             "component": np.ones(self._templates.shape[1], dtype=bool),
             "func": lambda _, av: np.exp(av * self._curve),
         }
@@ -157,6 +165,17 @@ class Ppxf:
         ends = [float(WAVELENGTH[0]), float(WAVELENGTH[-1])]
         rebinned, log_wavelength, velscale = self._log_rebin(ends, spectra)
         return rebinned, log_wavelength, float(velscale)
+
+
+class MovingPpxf(Ppxf):
+    """pPXF with dust that finds velocity and dispersion, too, as the network does: for observed spectra."""
+
+    def __init__(self, decoder: Decoder, av_max: float = CLEAN_AV) -> None:
+        super().__init__(decoder, av_max)
+        fit = self._fit
+        self._fit = lambda templates, galaxy, sigma, velscale, _, **settings: fit(
+            templates, galaxy, sigma, velscale, [0.0, START_DISPERSION], **settings | {"moments": 2}
+        )
 
 
 def light_fractions(weights: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,7 @@ from galprote.model.losses import LossConfig
 from galprote.model.stream import StreamConfig
 from galprote.model.synthesis import NoiseConfig
 from galprote.model.transformer import ModelConfig
+from galprote.model.wording import did_you_mean
 
 #: Name of the checkpoint that comes with galprote.
 SHIPPED: Final = Path("shipped")
@@ -27,6 +28,7 @@ class LibraryConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path
+    """Folder of MILES or E-MILES files, an .npz, or pPXF's .npz: see docs/training.md."""
     fwhm: float | None = Field(default=None, gt=0)
     """Resolution in Angstrom, when the files do not tell."""
 
@@ -54,18 +56,24 @@ class TrainingConfig(BaseModel):
     """What the finished network learns of its errors and limits; null: its answers are bare numbers."""
     loss: LossConfig = LossConfig()
     steps: int = Field(default=6000, ge=1)
+    """Steps of the optimiser, in all."""
     batch: int = Field(default=512, ge=2)
+    """Spectra in a step."""
     block_steps: int | None = Field(default=None, ge=0)
     """Steps in which the blocks learn alone; then they keep their weights, and the refining stages learn. Null: all
     learn together to the end, which is slower."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    """Largest learning rate, of AdamW."""
     warmup: int = Field(default=200, ge=0)
     """Steps over which the learning rate rises; it then falls along a cosine to a hundredth."""
     weight_decay: float = 0.01
+    """Of AdamW."""
     ema: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the running average of the weights, which is what is kept."""
     validate_every: int = Field(default=500, ge=1)
+    """Steps between two validations."""
     validation_spectra: int = Field(default=4096, ge=64)
+    """Spectra of a validation, the same each time."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many validations without a smaller error of the grid (paper: 3 epochs); null: never."""
     bfloat16: bool = True
@@ -158,9 +166,26 @@ def read_appraisal_recipe(path: Path, *, stars: Path | None = None) -> Appraisal
 
 
 def _problems(path: Path, error: ValidationError, section: str = "") -> list[str]:
-    return [
-        f"{path}: {section}{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()
-    ]
+    root = AppraisalRecipe if section else TrainingConfig
+    lines = []
+    for item in error.errors():
+        said = f"{path}: {section}{'.'.join(map(str, item['loc']))}: "
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{said}unknown key{did_you_mean(item['loc'][-1], _keys(root, item['loc'][:-1]))}")
+        else:
+            lines.append(f"{said}{item['msg']} (found {item['input']!r})")
+    return lines
+
+
+def _keys(root: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section at a place."""
+    section = root
+    for part in loc:
+        field = section.model_fields.get(str(part))
+        inside = (field.annotation, *get_args(field.annotation)) if field else ()
+        models = [kind for kind in inside if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        section = models[0] if models else section
+    return list(section.model_fields)
 
 
 def _beside(named: Path | None, path: Path) -> Path | None:

@@ -39,13 +39,21 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     n_metallicity: int = 12
+    """Metallicities of the grid."""
     n_age: int = 53
+    """Ages of the grid."""
     kernels: tuple[int, ...] = Field(default=(11, 21, 31, 61), min_length=1)
+    """Widths of the convolutions, samples, odd: one block for each."""
     channels: int = Field(default=8, ge=1)
+    """Channels of a convolution, which are the encoder's tokens."""
     pool: int = Field(default=4, ge=1)
+    """Samples that are averaged behind the convolution; divides 876."""
     heads: int = Field(default=3, ge=1)
+    """Heads of the encoder layer; they divide the pooled samples."""
     feedforward: int = Field(default=438, ge=1)
+    """Features of the encoder's feed-forward layer."""
     projection_rank: int | None = Field(default=128, ge=1)
+    """Rank of the linear maps of equation 3; null: full rank."""
     clip: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Grid weights under this share of the largest are set to zero (section 3.4.3)."""
     av_readout: Literal["argmax", "mean"] = "mean"

@@ -2,8 +2,8 @@
 
 An nGIST `*_table.fits` has one row for each spaxel that its reader kept, with `BIN_ID` (negative: in no bin) and the
 spaxel's place `X`, `Y` in arcsec from an origin that it does not name; the pixel's side is PIXSIZE in its header. Where
-the table belongs on the image follows from the spaxels with data: there must be exactly one place where all of its
-spaxels have some.
+the table belongs on the image follows from its extent, if that is the image's, and else from the spaxels with data:
+there must be exactly one place where all of its spaxels have some.
 """
 
 from typing import Any, Final
@@ -94,7 +94,8 @@ def _from_table(
             f"bin numbers {path}: the table covers {row.max() + 1} x {column.max() + 1} spaxels, the cube has "
             f"{shape[0]} x {shape[1]}"
         )
-    places = _places(row, column, data) if sure else []
+    whole = room == (0, 0)  # nGIST 7 keeps the spaxels without data, too
+    places = [(0, 0)] if whole else _places(row, column, data) if sure else []
     if sure and len(places) != 1:
         raise ConfigError(
             f"bin numbers {path}: the table names no origin, and its spaxels fit onto those with data at {len(places)} "

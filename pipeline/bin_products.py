@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from galprote.pipeline.bin_files import BinFiles
 from galprote.pipeline.bin_making import bins_of, read_all_measures
 from galprote.pipeline.binning import Bins
-from galprote.pipeline.layout import StoreLayout, sky_positions
+from galprote.pipeline.layout import StoreLayout
+from galprote.pipeline.map_wcs import sky_positions
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import BIN_MAPS, EVERY_MAP
 from galprote.pipeline.quality import Status

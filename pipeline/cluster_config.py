@@ -56,6 +56,7 @@ class LocalCluster(_Cluster):
     """Worker processes on this machine: one for each core, or one for each NVIDIA GPU where the model runs on GPUs."""
 
     type: Literal["local"] = "local"
+    """This machine; may be left out."""
     workers: int | None = Field(default=None, ge=1, le=1024)
     """Worker processes; null: one for each core or GPU, as far as the memory allows."""
     tls: bool = False
@@ -66,6 +67,7 @@ class LocalCudaCluster(_Cluster):
     """One worker process for each NVIDIA GPU of this machine, and more that only read and prepare."""
 
     type: Literal["local-cuda"]
+    """This machine's GPUs."""
     gpus: int | None = Field(default=None, ge=1, le=64)
     """GPUs to use; null: all that are visible (CUDA_VISIBLE_DEVICES)."""
     cpu_workers: int = Field(default=0, ge=0, le=1024)
@@ -126,20 +128,23 @@ class SlurmCluster(_Slurm):
     """Jobs of a SLURM cluster, which this command submits, watches and replaces."""
 
     type: Literal["slurm"]
+    """Jobs of SLURM."""
     account: Word | None = None
-    """Account to charge."""
+    """Account to charge; not with slurm-allocation."""
 
 
 class SlurmAllocationCluster(_Slurm):
     """Job steps inside the one SLURM allocation in which this command runs."""
 
     type: Literal["slurm-allocation"]
+    """Steps inside one job of SLURM."""
 
 
 class ExistingCluster(_Cluster):
     """A Dask cluster that somebody else started."""
 
     type: Literal["existing"]
+    """A Dask cluster that runs already."""
     address: str | None = Field(default=None, pattern=r"^[a-z]+://\S+$")
     """Of the scheduler, such as tcp://10.0.0.1:8786 or tls://..."""
     scheduler_file: Path | None = None

@@ -22,7 +22,7 @@ from galprote.pipeline.kinematics_config import KinematicsConfig
 from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.mask_config import MasksConfig, change_paths
 from galprote.pipeline.mock_galaxy import MockConfig
-from galprote.pipeline.problems import problem
+from galprote.pipeline.problems import problem, unknown_key
 from galprote.pipeline.section import Section
 from galprote.pipeline.yaml_loader import count_values, read_yaml
 from galprote.pipeline.zarr_path import is_store
@@ -135,6 +135,8 @@ class SurveyConfig(Section):
     """Folder for the products."""
     galaxies: tuple[GalaxyConfig, ...] = Field(min_length=1)
     """The galaxies; each is laid over `defaults`."""
+    report: bool = True
+    """HTML pages to look at, in the folder `report` of the output."""
     chunks: ChunkConfig = ChunkConfig()
     """Memory and chunks."""
     model: ModelSection = ModelSection()
@@ -204,7 +206,7 @@ def _with_defaults(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
     known = [field for field in GalaxyConfig.model_fields if field != "name"]
     unknown = [key for key in defaults if key not in known]
     if unknown:
-        raise ConfigError(f"{path}: defaults.{unknown[0]:.60}: unknown key; expected one of {', '.join(known)}")
+        raise ConfigError("\n".join(unknown_key(path, ("defaults", key)) for key in unknown))
     if count_values(defaults) > MAX_DEFAULTS:
         raise ConfigError(f"{path}: defaults: more than {MAX_DEFAULTS:,} values, which every galaxy would get")
     if isinstance(raw.get("cluster"), dict):

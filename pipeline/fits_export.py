@@ -12,7 +12,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -110,22 +110,27 @@ def _map_hdus(arrays: dict[str, zarr.Array[Any]], about: dict[str, Any]) -> list
     present = [product for product in EVERY_MAP if product in MAPS or product.name in arrays]
     for product in present:
         array = arrays[product.name]
-        cards = _image_cards(array, product.extension) + celestial_cards(about["wcs_header"], axes=2)
-        flags: dict[str, Any] = dict(array.attrs)
-        for mask, meaning in zip(flags.get("flag_masks", ()), flags.get("flag_meanings", "").split(), strict=True):
-            cards.append((f"FLAG{int(mask).bit_length() - 1:02d}", meaning, f"value {mask}"))
-        for keyword, name, comment in SUMS:
-            if name in flags:
-                cards.append((keyword, int(flags[name]), comment))
+        cards = map_cards(array.attrs, product.extension, about["wcs_header"])
         values = np.asarray(array[...])
         hdus.append(Hdu(cards, values.shape, product.dtype, [(0, 0, values)]))
     return hdus
 
 
+def map_cards(about: Mapping[str, Any], extension: str, wcs_header: str) -> Cards:
+    """Cards of a map with the attributes `about`: name, unit, WCS, flags."""
+    cards = _image_cards(about, extension) + celestial_cards(wcs_header, axes=2)
+    for mask, meaning in zip(about.get("flag_masks", ()), about.get("flag_meanings", "").split(), strict=True):
+        cards.append((f"FLAG{int(mask).bit_length() - 1:02d}", meaning, f"value {mask}"))
+    for keyword, name, comment in SUMS:
+        if name in about:
+            cards.append((keyword, int(about[name]), comment))
+    return cards
+
+
 def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, Any]) -> list[Hdu]:
     array, (extension, axes) = arrays[name], CUBES[name]
     coordinates = {axis: np.asarray(arrays[axis][...], dtype=np.float64) for axis in axes}
-    cards = _image_cards(array, extension) + celestial_cards(about["wcs_header"], axes=array.ndim)
+    cards = _image_cards(array.attrs, extension) + celestial_cards(about["wcs_header"], axes=array.ndim)
     if name == "grid":
         cards += _axis_cards(3, "INDEX", "values: AGE") + _axis_cards(4, "INDEX", "values: METALLICITY")
     else:
@@ -140,9 +145,9 @@ def _cube_hdus(arrays: dict[str, zarr.Array[Any]], name: str, about: dict[str, A
     if name == "continuum_subtracted":
         error = arrays["continuum_subtracted_error"]
         same = [card for card in cards if card[0] not in ("EXTNAME", "BUNIT", "LONGNAME")]  # axes and frame
-        hdus.append(Hdu(_image_cards(error, f"{extension}_ERR") + same, _shape(error), "float32", _slabs(error)))
+        hdus.append(Hdu(_image_cards(error.attrs, f"{extension}_ERR") + same, _shape(error), "float32", _slabs(error)))
     for axis, values in coordinates.items():
-        cards = _image_cards(arrays[axis], axis.removesuffix("_observed").upper())
+        cards = _image_cards(arrays[axis].attrs, axis.removesuffix("_observed").upper())
         hdus.append(Hdu(cards, values.shape, "float64", [(0, 0, values[None])]))
     return hdus
 
@@ -173,8 +178,8 @@ def _slabs(array: zarr.Array[Any]) -> Iterator[Block]:
             yield row, left, slab
 
 
-def _image_cards(array: zarr.Array[Any], extension: str) -> Cards:
-    units, name = _ascii(array.attrs["units"]), _ascii(array.attrs["long_name"])
+def _image_cards(about: Mapping[str, Any], extension: str) -> Cards:
+    units, name = _ascii(about["units"]), _ascii(about["long_name"])
     return [("EXTNAME", extension, ""), ("BUNIT", units, ""), ("LONGNAME", name, "")]
 
 
@@ -209,14 +214,6 @@ def galaxy_cards(about: dict[str, Any]) -> Cards:
         *((f"SOFT{number:02d}", text, "") for number, text in enumerate(software, 1)),
         *(("HISTORY", line, "") for line in ("corrected, shifted to the rest frame and fitted with:", *settings)),
     ]
-
-
-def _bin_cards(about: dict[str, Any]) -> Cards:
-    """Of galaxies with bins."""
-    if "bins" not in about:
-        return []
-    covariance = float(about["covariance"])
-    return [("NBINS", int(about["bins"]), ""), ("COVAR", covariance, "a: noise of N spaxels is 1 + a log10(N)")]
 
 
 def _ascii(value: object) -> str:

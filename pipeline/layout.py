@@ -1,20 +1,18 @@
 """What a galaxy's store looks like: cubes, coordinates and attributes. Pure description, nothing is written here."""
 
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
 from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
 from galprote.model.masses import age_edges
 from galprote.pipeline.config import GalaxyConfig, ProductsConfig
+from galprote.pipeline.map_wcs import sky_positions
 from galprote.pipeline.products import BIN_MAPS, CUBE_UNIT, KINEMATIC_MAPS, MAPS, MapProduct
 from galprote.pipeline.quality import flag_attributes
 from galprote.pipeline.spectral_masks import NO_MASKS, WavelengthMasks, mask_attributes
@@ -204,16 +202,3 @@ def sky_coordinates(wcs_header: str, ny: int, nx: int) -> dict[str, Coordinate]:
         "ra": (("y", "x"), sky[0], {"units": "degree", "long_name": "right ascension (ICRS)"}),
         "dec": (("y", "x"), sky[1], {"units": "degree", "long_name": "declination (ICRS)"}),
     }
-
-
-def sky_positions(
-    wcs_header: str, x: NDArray[Any], y: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Right ascension and declination of pixels, counted from 0: ICRS degrees; None without a WCS."""
-    if not wcs_header:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)  # says how it mends dates, which the sky does not need
-        wcs = WCS(fits.Header.fromstring(wcs_header))
-    sky = wcs.pixel_to_world(x, y).icrs
-    return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)

@@ -8,6 +8,7 @@ from typing import Final
 
 from galprote.model.errors import PlanError
 from galprote.model.grids import N_KEPT, N_WAVELENGTH
+from galprote.model.wording import count as count_words
 
 #: Memory of a process before it has read anything: the interpreter, the libraries and, in a worker, the model; CUDA's
 #: libraries take some GB of a GPU worker's host memory.
@@ -171,6 +172,6 @@ def plan_chunks(
             return ChunkPlan(channels, ny, nx, chosen, used, chunk, peak, step_bytes=step_bytes)
     needed = DRIVER_BYTES + worker_bytes + max(under_way * smallest * row_bytes, step_bytes)
     raise PlanError(
-        f"{where}: one worker with chunks of {smallest} row(s) needs {needed / 2**30:.2f} GiB, {key} allows "
-        f"{budget_bytes / 2**30:.2f} GiB; raise {key}" + (" or lower chunks.rows" if smallest > 1 else "")
+        f"{where}: one worker with chunks of {count_words(smallest, 'row')} needs {needed / 2**30:.2f} GiB, "
+        f"{key} allows {budget_bytes / 2**30:.2f} GiB; raise {key}" + (" or lower chunks.rows" if smallest > 1 else "")
     )

@@ -1,12 +1,13 @@
 """What is wrong with a survey's YAML, in a line that says where, what was found and what was expected."""
 
-import difflib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from galprote.model.wording import did_you_mean, nearest
 from galprote.pipeline.cluster_config import CLUSTER_TYPES
 from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.mock_galaxy import MockConfig
@@ -24,10 +25,67 @@ def _sections(base: type[BaseModel]) -> list[type[BaseModel]]:
 
 
 @cache
-def _keys() -> frozenset[str]:
-    """Every key that a survey may have."""
+def _keys() -> dict[str, str]:
+    """Every key that a survey may have, and the section that has it; of several, any."""
     sections: tuple[type[BaseModel], ...] = (*_sections(Section), LineFilterConfig, MockConfig)
-    return frozenset(key for section in sections for key in section.model_fields)
+    return {key: section.__name__ for section in sections for key in section.model_fields}
+
+
+def _here(loc: tuple[Any, ...]) -> tuple[str, ...]:
+    """The keys of the section in which something stands."""
+    top = {section.__name__: section for section in _sections(Section)}
+    if loc[:1] == ("cluster",):
+        keys = [key for name, section in top.items() if "Cluster" in name for key in section.model_fields]
+        return tuple(dict.fromkeys(keys))
+    of_galaxy = loc[:1] in (("defaults",), ("galaxies",))
+    section: type[BaseModel] | None = top["GalaxyConfig" if of_galaxy else "SurveyConfig"]
+    for part in loc[1:] if of_galaxy else loc:
+        if isinstance(part, str) and section is not None:
+            field = section.model_fields.get(part)
+            section = next(_models(field.annotation), None) if field else None
+    known = tuple(section.model_fields) if section else ()
+    if loc == ("defaults",):
+        return tuple(key for key in known if key != "name")
+    return known if loc else (*known, "defaults")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def unknown_key(path: Path, loc: tuple[Any, ...]) -> str:
+    """A key that nobody knows: what it may have meant, and where that belongs.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    loc : tuple of str and int
+        Where the key stands, itself last.
+    """
+    *above, key = loc
+    here = _here(tuple(above))
+    said = f"{path}: {_where(loc)}: unknown key"
+    if nearest(key, here):
+        return said + did_you_mean(key, here)
+    galaxy = _here(("galaxies",))
+    if not above and key in galaxy:
+        return f"{said} here: {key} belongs to a galaxy or to defaults"
+    elsewhere = nearest(key, _keys())
+    if not above and elsewhere in galaxy:
+        return f"{said}; did you mean {elsewhere}, of a galaxy or of defaults?"
+    words = did_you_mean(key, _keys())
+    return said + (words or (f"; expected one of {', '.join(here)}" if here else ""))
+
+
+def _where(loc: tuple[Any, ...]) -> str:
+    where = ""
+    for part in loc:
+        where += f"[{part}]" if isinstance(part, int) else f".{part:.60}"
+    return where.removeprefix(".") or "survey"
 
 
 def problem(path: Path, raw: dict[str, Any], item: Any) -> str:
@@ -51,15 +109,11 @@ def problem(path: Path, raw: dict[str, Any], item: Any) -> str:
         and not _given(raw["galaxies"][loc[1]], loc[2:])
     ):
         loc = ("defaults", *loc[2:])  # told once, where it is written
-    where = ""
-    for part in loc:
-        where += f"[{part}]" if isinstance(part, int) else f".{part:.60}"
-    where = where.removeprefix(".") or "survey"
+    where = _where(loc)
     if item["type"] == "missing":
         return f"{path}: {where}: missing; it has no default"
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(loc[-1])[:60], sorted(_keys() - {loc[-1]}), n=1)
-        return f"{path}: {where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+        return unknown_key(path, loc)
     if item["type"] in ("model_type", "tuple_type"):
         wanted = "a list" if item["type"] == "tuple_type" else "a mapping"
         return f"{path}: {where}: expected {wanted}, found {item['input']!r:.60}"
@@ -70,7 +124,16 @@ def problem(path: Path, raw: dict[str, Any], item: Any) -> str:
         return f"{path}: {where} = null: unknown{name and f' for {name}'}; {_WANTED[loc[-1]]}{either}"
     shown = f" = {_short(found)}" if isinstance(found, str | int | float | bool | None) else ""
     message = item["msg"].removeprefix("Value error, ")
-    return f"{path}: {where}{shown}: {message[0].lower()}{message[1:]}"
+    return f"{path}: {where}{shown}: {message[0].lower()}{message[1:]}{_meant(item)}"
+
+
+def _meant(item: Any) -> str:
+    """Which of the values that are allowed a misspelt one may have meant."""
+    expected = item.get("ctx", {}).get("expected") or item.get("ctx", {}).get("expected_tags")
+    if item["type"] not in ("literal_error", "enum", "union_tag_invalid") or not isinstance(expected, str):
+        return ""
+    found = item["ctx"].get("tag", item["input"])
+    return did_you_mean(found, [word.strip(" '\"") for word in expected.replace(" or ", ",").split(",")])
 
 
 def _galaxy_name(raw: dict[str, Any], loc: tuple[Any, ...]) -> str:

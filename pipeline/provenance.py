@@ -18,6 +18,9 @@ from galprote.pipeline.zarr_path import input_state
 #: Raise it whenever the numbers in the products change for the same settings.
 NUMERIC_VERSION: Final = 6
 
+#: What the record calls otherwise than a survey does.
+KEYS: Final = {"precision": "model.precision", "checkpoint_sha256": "model.checkpoint (SHA-256)"}
+
 PACKAGES: Final = ("galprote", "torch", "numpy", "scipy", "dask", "xarray", "zarr", "astropy")
 
 
@@ -93,7 +96,7 @@ def mask_hashes(masks: MasksConfig) -> dict[str, list[str]]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two provenances, as `settings.redshift: 0.008 -> 0.009`."""
+    """What differs between two provenances, as `settings.redshift: 0.008 -> 0.009`, by the names that a survey has."""
     changed: list[str] = []
     for key in sorted(set(old) | set(new)):
         before, after = old.get(key), new.get(key)
@@ -102,5 +105,5 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         if isinstance(before, dict) and isinstance(after, dict):
             changed += differences(before, after, f"{prefix}{key}.")
         else:
-            changed.append(f"{prefix}{key}: {before!r} -> {after!r}")
+            changed.append(f"{KEYS.get(prefix + key, prefix + key)}: {before!r} -> {after!r}")
     return changed

@@ -12,17 +12,17 @@ class Status(IntFlag):
     for errors and trust of weights without an appraisal, and surface densities of uncalibrated cubes."""
 
     NO_DATA = 1
-    """The spaxel has no finite flux in the model's window."""
+    """No finite flux with a usable variance in the model's window."""
     EXCLUDED = 2
-    """Left out by a mask file."""
+    """Left out by a mask file (`masks.files`)."""
     LOW_SNR = 4
-    """Signal-to-noise under the threshold; not fitted."""
+    """`snr` is below `snr_min`."""
     NOT_POSITIVE = 8
-    """The median flux is not positive; not fitted."""
+    """The median flux is not positive."""
     INCOMPLETE = 16
-    """More samples are missing than the model was trained for; not fitted."""
+    """`filled_fraction` exceeds `max_filled`."""
     FAILED = 32
-    """The model gave a number that is not finite, or the spaxel's chunk could not be computed (see NOT_COMPUTED)."""
+    """The model gave a number that is not finite, or the spaxel's chunk could not be computed (`not_computed`)."""
     FILLED = 64
     """Over 10 % of the samples had no data and were filled (the adaptive optics' notch is 7 to 8 %)."""
     LINES_REPLACED = 128
@@ -34,7 +34,7 @@ class Status(IntFlag):
     AGE_BOUNDARY = 1024
     """Over half of the light is in the youngest or oldest three templates."""
     AV_BOUNDARY = 2048
-    """A_V lies within 0.05 mag of the largest attenuation that the model knows, or probably beyond it."""
+    """A_V lies within 0.05 mag of the largest that the weights know (1.5 or 3 mag), or probably beyond it."""
     UNLIKE_TRAINING = 4096
     """`trust` is under 1 %: fewer than one in a hundred ordinary spectra look as odd. The next bits say why."""
     AGN_LIKE = 8192
@@ -48,15 +48,15 @@ class Status(IntFlag):
     SKY_LIKE = 131072
     """Not trusted, and most like the night sky or noise, without a galaxy."""
     NOT_COMPUTED = 262144
-    """The chunk with this spaxel could not be computed: failures.csv says why, and another run tries it again."""
+    """With `failed`: its chunk could not be computed. `failures.csv` says why, and the next run tries it again."""
     STAR_MASK = 524288
-    """Left out as a star: one of the catalogue's, or flagged by the earlier run that the masks name."""
+    """Left out as a star: one of the catalogue's, or flagged by the earlier run that `masks.trust` names."""
     REGION_MASK = 1048576
-    """Left out by a region file."""
+    """Left out by a region file (`masks.regions`)."""
     NOT_BINNED = 2097152
-    """In no bin: its signal-to-noise ratio is under the binning's threshold, or the file of bins has none for it."""
+    """In no bin: its own signal-to-noise ratio is below `binning.snr_min`, or the file of bins has none for it."""
     NO_VELOCITY = 4194304
-    """Its own velocity is not known: it was fitted at the galaxy's redshift."""
+    """Its own velocity is not known (`kinematics`): it was fitted at the galaxy's redshift."""
 
 
 #: The spaxel was left out by a mask.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from galprote.model.errors import ConfigError
 from galprote.model.grids import EDGES, STEP, WAVELENGTH
+from galprote.model.wording import count
 from galprote.pipeline.mask_config import LONGEST_A, SHORTEST_A, MasksConfig
 
 #: First and last wavelength, Angstrom in air.
@@ -109,7 +110,7 @@ def read_spec_mask(path: str | Path) -> WavelengthMasks:
 def _band(words: list[str]) -> tuple[float, float]:
     """First and last wavelength of a line of a specMask file."""
     if len(words) < 3:
-        raise ValueError(f"{len(words)} column(s): {_COLUMNS}")
+        raise ValueError(f"{count(len(words), 'column')}: {_COLUMNS}")
     try:
         wavelength, width = float(words[0]), float(words[1])
     except ValueError:
@@ -206,4 +207,4 @@ def read_bands(text: str) -> Bands:
 
 
 def _plain(value: float) -> str:
-    return f"{value:.0f}" if math.isclose(value, round(value), abs_tol=1e-6) else f"{value:.2f}".rstrip("0")
+    return f"{value:.0f}" if math.isclose(value, round(value), abs_tol=1e-6) else f"{value:.4f}".rstrip("0")

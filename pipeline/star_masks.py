@@ -15,6 +15,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from galprote.model.errors import ConfigError
+from galprote.model.wording import count
 from galprote.pipeline.mask_config import StarsConfig
 
 #: Names of columns, in any case, of the catalogues in use (Gaia's archive, VizieR, SExtractor, hand-written tables).
@@ -123,7 +124,7 @@ def star_mask(stars: Stars, wcs_header: str, shape: tuple[int, int]) -> tuple[ND
         covering = 0
         for index in _near_field(stars, wcs, shape):
             covering += _paint_star(mask, stars.sky[index], float(stars.radius_arcsec[index]), wcs)
-    of = f"{len(stars.sky)} star(s) of {Path(stars.path).name}"
+    of = f"{count(len(stars.sky), 'star')} of {Path(stars.path).name}"
     if not covering:
         return mask, f"masks: none of the {of} lies in the field"
     return mask, f"masks: {covering} of {of} lie in the field and cover {int(mask.sum()):,} spaxels"

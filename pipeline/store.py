@@ -12,18 +12,20 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from galprote.pipeline.block import BlockProducts
 from galprote.pipeline.ledger import Ledger, to_disk
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import EVERY_MAP
 from galprote.pipeline.quality import NOT_FITTED, Status
+
+if TYPE_CHECKING:  # a reader of stores does not wait for torch
+    from galprote.pipeline.block import BlockProducts
 
 #: Attribute of a store: first and last rows of chunks that could not be computed.
 GAPS: Final = "failed_rows"
@@ -140,7 +142,7 @@ class GalaxyStore(Ledger):
         shutil.rmtree(self.store, ignore_errors=True)
         incomplete.rename(self.store)
 
-    def write_chunk(self, index: int, rows: slice, products: BlockProducts) -> None:
+    def write_chunk(self, index: int, rows: slice, products: "BlockProducts") -> None:
         """Write a chunk's shards, then the record that makes it count.
 
         A chunk is a shard and has one writer. An earlier shard of the chunk is removed first: a torn one could not even
@@ -154,7 +156,7 @@ class GalaxyStore(Ledger):
         """
         self.write_record(index, products.maps, self._write_shards(rows, products))
 
-    def _write_shards(self, rows: slice, products: BlockProducts) -> list[Path]:
+    def _write_shards(self, rows: slice, products: "BlockProducts") -> list[Path]:
         """Write a chunk's part of every cube; gives the files, those of chunks without values, too: they have none."""
         written = []
         if products.cubes:

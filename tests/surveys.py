@@ -117,6 +117,7 @@ def write_survey(folder: Path, galaxies: list[dict[str, Any]], checkpoint: Path,
         "galaxies": galaxies,
         "model": {"checkpoint": str(checkpoint), "device": "cpu"},
         "cluster": {"workers": 1, "dashboard": None},
+        "report": False,
     } | sections
     path = folder / "survey.yaml"
     path.write_text(yaml.safe_dump(survey))
@@ -168,6 +169,13 @@ def threads(**_: Any) -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def here(**settings: Any) -> Iterator[tuple[Client, Nobody]]:
+    """What `galprote.workflows.cluster.start_cluster` gives, in this process."""
+    with threads(**settings) as client:
+        yield client, Nobody()
 
 
 def run_here(

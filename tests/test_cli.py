@@ -99,8 +99,8 @@ def test_a_missing_cube_is_an_error_for_run_and_an_answer_for_plan(
     assert f"N1: no such cube: {tmp_path}" in error
     assert "N2: no such cube" in error
     code, output, _ = call(capsys, "plan", survey)
-    assert code == 0
-    assert output.count("cannot run") == 4
+    assert code == 2, "as the run"
+    assert output.count("cannot run") == 5
     assert f"N2: no such cube: {tmp_path}/[cubes]/N2.fits" in output, "brackets are no markup"
     code, output, _ = call(capsys, "plan", survey, "--json")
     assert [galaxy["plan"] for galaxy in json.loads(output)["galaxies"]] == [None, None]
@@ -114,7 +114,7 @@ def test_a_plan_is_not_squeezed(capsys: Capture, survey: Path) -> None:
     code, output, _ = call(capsys, "plan", survey)
     assert code == 0
     assert "…" not in output
-    for text in ("1897 of 1902", "40 x 6", "40 of 1 rows", "peak memory", "N1_CONTSUB.fits"):
+    for text in ("1897 of 1902", "40 x 6", "40 of 1 row", "peak memory", "N1_CONTSUB.fits"):
         assert (text in output) == (text != "N1_CONTSUB.fits"), text
     assert f"Output: {survey.parent / 'out'}" in output
     assert not (survey.parent / "out").exists()

@@ -423,7 +423,7 @@ def test_the_command_writes_tables_json_and_figures(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "result.json"
-    arguments = ["evaluate", str(path), "--suite", "dispersion", "--limit", "64", "--json", str(out)]
+    arguments = ["evaluate", str(path), "--suite", "dispersion", "--limit", "64", "--output", str(out)]
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--plots", str(tmp_path / "plots")])
     assert end.value.code == 0
@@ -440,9 +440,9 @@ def test_the_command_writes_tables_json_and_figures(
         (["--suite", "library", "--library", "/nowhere.npz"], "/nowhere.npz: no such template library"),
         (["--suite", "all", "--library", "/nowhere.npz"], "/nowhere.npz: no such template library"),
         (["--suite", "paper", "--library", "/nowhere.npz"], "not used by --suite paper"),
-        (["--suite", "paper", "--json", "."], "is a folder"),
+        (["--suite", "paper", "--output", "."], "is a folder"),
         (["--suite", "paper", "--plots", __file__], "is a file"),
-        (["--suite", "paper", "--json", "/no/such/folder/x.json"], "no such folder"),
+        (["--suite", "paper", "--output", "/no/such/folder/x.json"], "no such folder"),
     ],
 )
 def test_the_command_refuses(

@@ -18,24 +18,22 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galprote.pipeline.products import MAPS
-from galprote.pipeline.quality import UNRELIABLE, Kinds, Status
-from galprote.pipeline.store import write_array
-from galprote.workflows.figure import (
+from galprote.pipeline.figure_labels import flux_label, plain
+from galprote.pipeline.map_panel import draw_compass, plan_canvas
+from galprote.pipeline.map_styles import (
     DOUBTFUL_COLOUR,
-    LARGEST,
     MASKED_COLOUR,
-    PANELS,
+    STYLES,
     UNFITTED_COLOUR,
     UNTRUSTED_COLOUR,
-    draw_compass,
-    draw_figure,
-    draw_maps,
     log_limits,
     nice_limits,
-    plan_canvas,
+    style_of,
 )
-from galprote.workflows.figure_labels import flux_label, plain
+from galprote.pipeline.products import EVERY_MAP, MAPS
+from galprote.pipeline.quality import UNRELIABLE, Kinds, Status
+from galprote.pipeline.store import write_array
+from galprote.workflows.figure import LARGEST, PANEL, PANELS, draw_figure, draw_maps
 
 MUSE_UNIT = "10**(-20)*erg/s/cm**2/Angstrom"
 Maps = dict[str, NDArray[Any]]
@@ -171,7 +169,7 @@ def test_without_a_sky_there_is_no_compass_and_no_scale() -> None:
 @given(angle=st.floats(-180, 180), parity=st.sampled_from([-1.0, 1.0]))
 def test_the_compass_points_north_and_east(angle: float, parity: float) -> None:
     axes = Figure().add_axes((0, 0, 1, 1))
-    canvas = plan_canvas(np.ones((20, 24), bool))
+    canvas = plan_canvas(np.ones((20, 24), bool), *PANEL)
     draw_compass(axes, WCS(fits.Header.fromstring(sky_header(angle, parity))), (0, 0), canvas, [])
     arrows = {}
     for note in axes.texts:
@@ -234,7 +232,7 @@ def test_a_spaxel_is_of_one_kind_and_only_doubtful_values_are_shown(bits: list[i
 def test_the_empty_border_of_a_cube_is_not_shown() -> None:
     seen = np.zeros((100, 80), bool)
     seen[30:50, 20:60] = True
-    left, right, bottom, top = plan_canvas(seen).extent
+    left, right, bottom, top = plan_canvas(seen, *PANEL).extent
     assert left < 19.5 < 59.5 < right < 62
     assert 26 < bottom < 29.5 < 49.5 < top
 
@@ -279,3 +277,13 @@ def test_flux_units_are_set_as_astronomers_do(unit: str, label: str) -> None:
 def test_numbers_are_plain_where_they_can_be() -> None:
     assert [plain(value) for value in (0.5, 20, 1000)] == ["0.5", "20", "1000"]
     assert [plain(value) for value in (1e-17, 2e6)] == ["$10^{-17}$", r"$2 \times 10^{6}$"]
+
+
+def test_every_map_has_a_style_and_words_for_pages() -> None:
+    assert set(STYLES) == {product.name for product in EVERY_MAP if product.name != "status"}
+    for style in STYLES.values():
+        assert len(set(style.palette())) > 200
+        assert "$" not in style.plain_label({"flux_unit": MUSE_UNIT})
+    assert STYLES["av"].plain_label({}) == "A_V (mag)"
+    assert STYLES["flux"].label_for({"flux_unit": MUSE_UNIT}) == flux_label(MUSE_UNIT)
+    assert style_of("mine", {"long_name": "H alpha", "units": "mag"}).label == "H alpha  (mag)"

@@ -112,7 +112,7 @@ def test_products_say_what_was_left_out(masked: tuple[Path, surveys.Recorder]) -
     assert (flags["FLAG19"], flags["FLAG20"]) == ("star_mask", "region_mask")
     assert (flags["NOTFIT"], flags["UNRELIAB"]) == (int(NOT_FITTED), int(UNRELIABLE))
     text = "\n".join(progress.messages)
-    for note in ("1 of 2 star(s) of N1_stars.csv lie in the field and cover 4 spaxels", "N1.reg covers 2 spaxels"):
+    for note in ("1 of 2 stars of N1_stars.csv lie in the field and cover 4 spaxels", "N1.reg covers 2 spaxels"):
         assert f"N1: masks: {note}" in text
 
 
@@ -178,7 +178,7 @@ def test_a_plan_shows_masks_and_what_is_wrong_with_them(
             ({"files": ["no.fits"]}, "N1: no such mask: "),
             ({"regions": ["specMask"]}, "region file "),
             ({"rest": [[5000, 5400]]}, "all from 5015 to 5400 A"),
-            ({"spec_masks": ["N1.reg"]}, "N1.reg, line 1 (image): 1 column(s)"),
+            ({"spec_masks": ["N1.reg"]}, "N1.reg, line 1 (image): 1 column"),
         )
     ):
         (plan,) = plan_survey(read_survey(masked_survey(base, tmp_path / f"{number}", **masks)))

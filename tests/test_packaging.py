@@ -182,7 +182,7 @@ def test_environment_yml_says_the_same_as_pyproject() -> None:
     for req in requirements():
         expected |= dict.fromkeys(CONDA_NAMES.get(req.name, [req.name.lower()]), req.specifier)
     assert conda == expected
-    assert [entry["pip"] for entry in entries if isinstance(entry, dict)] == [["-e .[binning,compare]"]]
+    assert [entry["pip"] for entry in entries if isinstance(entry, dict)] == [["-e .[binning,compare,docs]"]]
 
 
 def test_constraints_pin_every_dependency_inside_its_range() -> None:
@@ -190,7 +190,8 @@ def test_constraints_pin_every_dependency_inside_its_range() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         name, _, version = line.partition("#")[0].strip().partition("==")
         pins[canonicalize_name(name)] = version
-    for req in [*requirements(), *map(Requirement, PROJECT["optional-dependencies"]["compare"])]:
+    extras = [line for extra in ("compare", "docs") for line in PROJECT["optional-dependencies"][extra]]
+    for req in [*requirements(), *map(Requirement, extras)]:
         pinned = pins.get(canonicalize_name(req.name))
         assert pinned, f"constraints.txt does not pin {req.name}"
         assert req.specifier.contains(pinned), f"constraints.txt: {req.name}=={pinned}, wanted {req.specifier}"

@@ -435,7 +435,7 @@ def test_a_cube_that_does_not_fit_fails_alone(base: Path, tmp_path: Path, checkp
     survey = surveys.write_survey(tmp_path, [{"name": "N1", "cube": cube}], checkpoint, chunks={"memory": "1GiB"})
     (result,) = surveys.run_here(survey)
     assert result.outcome == "failed"
-    assert "N1: one worker with chunks of 1 row(s) needs 1." in result.error
+    assert "N1: one worker with chunks of 1 row needs 1." in result.error
     assert "chunks.memory allows 1.00 GiB" in result.error
 
 

@@ -75,9 +75,9 @@ def test_a_star_covers_the_spaxels_within_its_radius(
     holds = (np.abs(columns - x) <= 0.5 + 1e-3) & (np.abs(rows - y) <= 0.5 + 1e-3)
     assert not mask[(apart > radius + 1e-3) & ~holds].any()
     assert note == (
-        f"masks: 1 of 1 star(s) of gaia.csv lie in the field and cover {mask.sum()} spaxels"
+        f"masks: 1 of 1 star of gaia.csv lie in the field and cover {mask.sum()} spaxels"
         if mask.any()
-        else "masks: none of the 1 star(s) of gaia.csv lies in the field"
+        else "masks: none of the 1 star of gaia.csv lies in the field"
     )
 
 
@@ -102,7 +102,7 @@ def test_each_star_has_its_own_radius_and_stars_elsewhere_do_nothing() -> None:
     both = SkyCoord([*near.ra, *far.ra], [*near.dec, *far.dec])
     mask, note = star_mask(stars_at(both, [0.5, 1.5, 600, 600]), header(wcs), SHAPE)
     np.testing.assert_array_equal(mask, (distances(5, 5) <= 2.5) | (distances(30, 20) <= 7.5))
-    assert note.startswith("masks: 2 of 4 star(s)")
+    assert note.startswith("masks: 2 of 4 stars")
 
 
 def write_catalogue(path: Path, columns: dict[str, Any], units: dict[str, u.Unit] | None = None) -> Path:
@@ -401,7 +401,7 @@ def test_each_reason_has_its_bit(tmp_path: Path) -> None:
     assert not found.bits[1:].any()
     assert found.bits.dtype == np.int32
     assert found.notes == (
-        "masks: 1 of 1 star(s) of gaia.csv lie in the field and cover 1 spaxels",
+        "masks: 1 of 1 star of gaia.csv lie in the field and cover 1 spaxels",
         "masks: a.reg covers 1 spaxels",
     )
     assert spatial_mask(MasksConfig(rest=((5000.0, 5010.0),)), header(wcs), SHAPE) is None

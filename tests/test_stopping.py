@@ -136,9 +136,11 @@ def test_a_second_signal_stops_at_once(survey: Path, undisturbed: dict[str, str]
 def test_signals_mean_nothing_outside_a_run() -> None:
     """Only a main thread gets them; elsewhere a run does without."""
     stop, seen = StopRequest(), []
-    with signals_stop(stop, seen.append):
+    with pytest.raises(KeyboardInterrupt), signals_stop(stop, seen.append):  # noqa: PT012
         os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(10)
     assert (stop.reason, stop.at_once) == ("SIGHUP", False)
+    assert seen == ["SIGHUP: stopped; nothing was under way"]
 
     def elsewhere() -> None:
         before = signal.getsignal(signal.SIGTERM)

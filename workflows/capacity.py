@@ -10,6 +10,7 @@ from distributed.system import MEMORY_LIMIT
 
 from galprote.model.errors import ConfigError, PlanError
 from galprote.model.predictor import resolve_device
+from galprote.model.wording import count
 from galprote.pipeline.cluster_config import (
     AnyCluster,
     ExistingCluster,
@@ -112,12 +113,12 @@ def _local_workers(cluster: LocalCluster | LocalCudaCluster, device: str) -> int
     gpus = len(visible_gpus())
     if isinstance(cluster, LocalCudaCluster):
         if gpus < (cluster.gpus or 1):
-            raise PlanError(f"cluster: local-cuda needs {cluster.gpus or 1} NVIDIA GPU(s), found {gpus} here")
+            raise PlanError(f"cluster: local-cuda needs {count(cluster.gpus or 1, 'NVIDIA GPU')}, found {gpus} here")
         return (cluster.gpus or gpus) + cluster.cpu_workers
     if device == "cuda":
         if cluster.workers is not None and cluster.workers > gpus:
             raise ConfigError(
-                f"cluster.workers: {cluster.workers} workers would share {gpus} GPU(s); leave it out, or set "
+                f"cluster.workers: {cluster.workers} workers would share {count(gpus, 'GPU')}; leave it out, or set "
                 "model.device: cpu"
             )
         return cluster.workers or gpus

@@ -1,6 +1,5 @@
 """The section `cluster` + plan -> a Dask client with workers: on this machine, on SLURM, or of somebody's cluster."""
 
-import logging
 import os
 import socket
 import sys
@@ -25,6 +24,7 @@ from galprote.pipeline.cluster_config import (
 from galprote.workflows.capacity import visible_gpus
 from galprote.workflows.forking import METHOD, signals_held, start_server
 from galprote.workflows.slurm_cluster import check_here, start_slurm
+from galprote.workflows.terminal import log_level
 
 #: Threads of a worker with a GPU: while one predicts, the others read and write.
 GPU_THREADS = 3
@@ -110,7 +110,7 @@ def _local(
     security = Security.temporary() if config.tls else Security()
     protocol = "tls://" if config.tls else "tcp://"
     common = {"memory_limit": memory_limit, "security": security, "protocol": protocol, "host": "127.0.0.1"}
-    common |= {"dashboard": False, "silence_logs": logging.CRITICAL}
+    common |= {"dashboard": False, "silence_logs": log_level()}
     scheduler = {
         "cls": Scheduler,
         "options": {
@@ -145,7 +145,7 @@ def _local(
                 scheduler=scheduler,
                 security=security,
                 name="galprote",
-                silence_logs=logging.CRITICAL,  # what matters comes back as the failure of a chunk
+                silence_logs=log_level(),  # what matters comes back as the failure of a chunk
             )
         with cluster:
             yield cluster

@@ -14,8 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from galprote.workflows.monitor import GALAXY_STATES, GalaxyCounts, GalaxyState, Snapshot, SurveyMonitor
+from galprote.workflows.monitor import GalaxyCounts, Snapshot, SurveyMonitor
 from galprote.workflows.progress import duration
+from galprote.workflows.words import GALAXY_STATES, OVER, GalaxyState
 
 #: Name of the page, in the navigation bar and, behind a slash, in the address.
 PAGE = "galprote"
@@ -127,9 +128,9 @@ def headline(now: Snapshot) -> str:
     """The numbers of the whole run, as HTML."""
     left = "–" if now.seconds_left is None else duration(now.seconds_left)
     gpu_use = "–" if now.gpu_use is None else f"{now.gpu_use:.0%}"
-    finished = sum(galaxy.state in ("done", "skipped") for galaxy in now.galaxies)
+    done = sum(galaxy.state in OVER for galaxy in now.galaxies)
     tiles = (
-        ("Galaxies", f"{finished} of {len(now.galaxies)}", "finished"),
+        ("Galaxies", f"{done} of {len(now.galaxies)}", "done"),
         ("Spectra per second", f"{now.spectra_per_second:,.0f}", f"{now.fitted:,} fitted"),
         ("Read", _bytes(now.bytes_read), f"{_bytes(now.bytes_per_second)}/s"),
         ("Workers", f"{now.workers}", f"{now.gpu_workers} with a GPU"),
@@ -158,7 +159,7 @@ def galaxy_table(galaxies: tuple[GalaxyCounts, ...]) -> str:
 
 
 def _row(galaxy: GalaxyCounts) -> str:
-    share = galaxy.spaxels_done / galaxy.spaxels if galaxy.spaxels else float(galaxy.state in ("done", "skipped"))
+    share = galaxy.spaxels_done / galaxy.spaxels if galaxy.spaxels else float(galaxy.state in OVER)
     percent = f"{int(100 * share)}"  # rounded down: 100 % means all
     failed = (
         f'<td class="count some">⚠ {galaxy.chunks_failed}</td>' if galaxy.chunks_failed else "<td class=count>0</td>"

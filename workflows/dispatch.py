@@ -76,7 +76,7 @@ class Dispatcher:
         self.per_worker, self.per_gpu = per_worker, per_gpu
         self.gpu, self.patience, self.able_at = gpu, patience, time.monotonic()
         self.on_workers, self.on_watch = on_workers, on_watch
-        self.ended: queue.SimpleQueue[tuple[Attempt, Future[Any]]] = queue.SimpleQueue()
+        self.ended: queue.SimpleQueue[tuple[Attempt, Future[Any]] | None] = queue.SimpleQueue()
         self.flying: list[Attempt] = []
         self.again: deque[Attempt] = deque()
         self.alone: deque[Attempt] = deque()
@@ -96,19 +96,28 @@ class Dispatcher:
         galaxies : iterator of Work or None
             The next one is taken when there is room for its chunks; None: ask again later.
         """
+        self.stop.woken = lambda: self.ended.put(None)
         try:
             while not self.stop.at_once:
                 self._watch()
                 if not self.stop.requested:
                     self._fill(galaxies)
+                self.stop.under_way = len(self.flying)
                 if not self.flying and (self.stop.requested or self._is_over()):
                     break
-                try:  # where nothing is under way, a galaxy is being opened
-                    self._settle(*self.ended.get(timeout=0.5 if self.flying else 0.02))
-                except queue.Empty:
-                    continue
+                self._await()
         finally:
+            self.stop.under_way = 0
             self.client.cancel([attempt.future for attempt in self.flying])
+
+    def _await(self) -> None:
+        """Settle what ends next; wait no longer than half a second, and not at all once a signal was heard."""
+        try:  # where nothing is under way, a galaxy is being opened
+            ended = self.ended.get(timeout=0.5 if self.flying else 0.02)
+        except queue.Empty:
+            return
+        if ended is not None:
+            self._settle(*ended)
 
     def _is_over(self) -> bool:
         return self.exhausted and not self.again and not self.alone

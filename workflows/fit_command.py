@@ -1,6 +1,5 @@
 """`galprote-pipeline fit`: one spectrum to its results and a figure."""
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -8,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from galprote.model.errors import ConfigError
-from galprote.workflows.terminal import Debug, console, say
+from galprote.workflows.completion import complete_weights
+from galprote.workflows.conduct import keeps
+from galprote.workflows.preloading import preload_torch
+from galprote.workflows.terminal import Debug, Json, conclude, print_json, show
 
 if TYPE_CHECKING:
     from galprote.pipeline.readers.spectrum import Spectrum
@@ -28,14 +30,13 @@ def fit(
         float | None, typer.Option(help="Foreground E(B-V), mag (default: the file's own, if it has one).")
     ] = None,
     row: Annotated[int | None, typer.Option(min=0, help="Which spectrum of a file with several, from 0.")] = None,
-    vacuum: Annotated[
-        bool | None, typer.Option("--vacuum/--air", help="What wavelengths are in, where the file does not say.")
-    ] = None,
+    air: Annotated[bool, typer.Option("--air", help="Wavelengths are in air, where the file does not say.")] = False,
+    vacuum: Annotated[bool, typer.Option("--vacuum", help="They are in vacuum.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER|FIGURE.png", help="Folder for figure, JSON and FITS; or the figure's name alone."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
     mask: Annotated[
         list[str] | None,
         typer.Option(metavar="FIRST:LAST", help="Band to leave out, observed air Angstrom; repeat it."),
@@ -44,16 +45,26 @@ def fit(
     law: Annotated[str, typer.Option(help="Law of the foreground dust: O94, CCM89, F99, G23.")] = "O94",
     flux_calibration_error: Annotated[float, typer.Option(help="As in a survey: 0 to 0.03.")] = 0.01,
     template_error: Annotated[float, typer.Option(help="As in a survey: 0 to 0.01.")] = 0.01,
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights (default: the shipped ones).")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights (default: the shipped ones).", autocompletion=complete_weights)
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Fit one spectrum: age, metallicity and dust with errors, and a figure."""
+    """Fit one spectrum: age, metallicity and dust with errors, and a figure.
+
+    Example: galprote-pipeline fit spectrum.fits --redshift 0.004 --ebv 0.0124
+    """
+    if air and vacuum:
+        raise ConfigError("--air and --vacuum: give one of them, or neither if the file says it")
+    if not spectrum.is_file():
+        raise ConfigError(f"{spectrum}: no such file")
+    bands = [_band(text) for text in mask or ()]
+    preload_torch()
     from galprote.pipeline.readers.spectrum import read_spectrum
     from galprote.pipeline.single import fit_spectrum
     from galprote.workflows.fit_report import report_dict, report_lines, write_products
 
-    bands = [_band(text) for text in mask or ()]
-    medium: Literal["air", "vacuum"] | None = None if vacuum is None else "vacuum" if vacuum else "air"
+    medium: Literal["air", "vacuum"] | None = "air" if air else "vacuum" if vacuum else None
     read = read_spectrum(spectrum, row=row, medium=medium)
     found = fit_spectrum(
         read,
@@ -68,14 +79,14 @@ def fit(
     )
     given = redshift is not None, ebv is not None
     report = report_dict(found, given, spectrum)
+    keeps("what was written so far is whole")
     paths = write_products(found, report, _targets(output, spectrum, row))
     if as_json:
-        typer.echo(json.dumps(report, indent=1))
+        print_json(report)
         return
     for part in report_lines(found, given):
-        console.print(part, soft_wrap=True, highlight=False)
-    for path in paths:
-        say(f"Wrote {path}")
+        show(part, wide=True)
+    conclude("\n".join(f"Wrote {path}" for path in paths))
 
 
 def _redshift(spectrum: "Spectrum", told: float | None) -> float:

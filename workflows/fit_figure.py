@@ -15,18 +15,15 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from galprote.model.grids import WAVELENGTH
+from galprote.model.populations import Populations
+from galprote.pipeline.map_styles import INK
 from galprote.pipeline.single import SpectrumFit
-from galprote.workflows.figure import INK
+from galprote.workflows.features import FEATURES
 
 SIZE: Final = (13.33, 6.2)
 DPI: Final = 120
 OBSERVED, MODEL, BAND, FILLED, REPLACED, SIGMA = "#222222", "#d55e00", "#e4e4e4", "#f3d9a4", "#9ecae1", "#c6dbef"
 GREY: Final = "#666666"
-#: Features of stars and, in the bands, of gas: rest-frame air wavelength, Angstrom.
-FEATURES: Final = {
-    "Hβ": 4861.3, "[O III]": 5006.8, "Mg b": 5175.0, "Fe": 5270.0, "Fe ": 5335.0, "Na D": 5892.0,
-    "[O I]": 6300.3, "Hα, [N II]": 6567.0, "[S II]": 6724.0,
-}  # fmt: skip
 
 
 def draw_fit(fit: SpectrumFit, path: Path, kind: str) -> None:
@@ -121,24 +118,30 @@ def shade(axes: Axes, fit: SpectrumFit) -> None:
 
 
 def draw_grid(axes: Axes, fit: SpectrumFit) -> None:
-    """Light fractions over age and metallicity, with the mean and its error."""
-    populations = fit.populations
+    """Light fractions of a fit."""
+    draw_light(axes, fit.populations, fit.log_ages, fit.metallicities)
+
+
+def draw_light(
+    axes: Axes, populations: Populations, log_ages: NDArray[np.float64], metallicities: NDArray[np.float64]
+) -> None:
+    """Light fractions over age and metallicity, with the mean and its error, of one spectrum."""
     shades = colormaps["YlGnBu"](np.linspace(0.08, 1.0, 256))
     shades[:24] = np.linspace((1, 1, 1, 1), shades[24], 24)  # white where there is no light
     colours = ListedColormap(shades)
     grid = populations.grid[0]
-    ages, metals = edges_around(fit.log_ages), np.arange(len(fit.metallicities) + 1) - 0.5
+    ages, metals = edges_around(log_ages), np.arange(len(metallicities) + 1) - 0.5
     norm = PowerNorm(0.5, 0, max(float(grid.max()), 1e-3))
     axes.pcolormesh(ages, metals, grid, cmap=colours, norm=norm, rasterized=True)
-    mean = float(np.interp(populations.metallicity[0], fit.metallicities, np.arange(len(fit.metallicities))))
-    ends = [np.interp(populations.metallicity[0] + sign * populations.metallicity_error[0], fit.metallicities,
-                      np.arange(len(fit.metallicities))) for sign in (-1, 1)]  # fmt: skip
+    mean = float(np.interp(populations.metallicity[0], metallicities, np.arange(len(metallicities))))
+    ends = [np.interp(populations.metallicity[0] + sign * populations.metallicity_error[0], metallicities,
+                      np.arange(len(metallicities))) for sign in (-1, 1)]  # fmt: skip
     error = None if np.isnan(ends).any() else [[mean - ends[0]], [ends[1] - mean]]
     axes.errorbar([populations.log_age[0]], [mean], xerr=[populations.log_age_error[0]], yerr=error, fmt="o",
                   color=MODEL, markersize=6, markeredgecolor="white", capsize=2.5, linewidth=1.4)  # fmt: skip
     axes.set_yticks(
-        np.arange(len(fit.metallicities)),
-        [f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") for value in fit.metallicities],
+        np.arange(len(metallicities)),
+        [f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") for value in metallicities],
     )
     decorate(axes, "[M/H]  (dex)")
     axes.tick_params(axis="y", labelsize=8.5)

@@ -180,7 +180,7 @@ def check_galaxy(
     check_files(galaxy, shape[1:], model.window)
     if is_gzip(cube_path):
         check_mask_files(galaxy.masks, shape[1:])
-        headers = _recorded_headers(store)
+        headers = recorded_headers(store)
     else:
         cube = open_cube(cube_path, redshift=galaxy.redshift, rest_window=model.window)
         masked = spatial_mask(galaxy.masks, str(cube.attrs["wcs_header"]), shape[1:])
@@ -191,7 +191,7 @@ def check_galaxy(
         resolution_match(galaxy, cube, model.resolution)
         headers = str(cube.attrs["header_sha256"])
     record = provenance(galaxy, cube_path, headers, model.sha256, model.precision)
-    finished, rows = _earlier_work(store, record, overwrite=overwrite)
+    finished, rows = earlier_work(store, record, overwrite=overwrite)
     return None if finished else GalaxyJob(galaxy, cube_path, make_plan(galaxy, shape, rows), store)
 
 
@@ -271,14 +271,20 @@ def assumptions(opened: OpenedGalaxy) -> list[str]:
     return [str(note) for note in notes if note]
 
 
-def _recorded_headers(store: GalaxyStore) -> str:
+def recorded_headers(store: GalaxyStore) -> str:
     """Hash of the headers that earlier work was done with; to read those of a compressed cube takes long."""
     earlier = store.finished_provenance() or (store.manifest() or {}).get("provenance", {})
     return str(earlier.get("input", {}).get("header_sha256", ""))
 
 
-def _earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool) -> tuple[bool, int | None]:
-    """Whether the products are there already, and if not, the rows a chunk of the unfinished run to go on with."""
+def earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool) -> tuple[bool, int | None]:
+    """Whether the products are there already, and if not, the rows a chunk of the unfinished run to go on with.
+
+    Raises
+    ------
+    ConfigError
+        If they were made with something else, and may not be replaced.
+    """
     done = store.finished_provenance()
     if done is not None and done.get("fingerprint") == record["fingerprint"]:
         if not store.finished_gaps():

@@ -3,15 +3,18 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from galprote.model.errors import ConfigError
+from galprote.model.wording import count
+from galprote.workflows.conduct import keeps
 from galprote.workflows.file_names import NAMED_AS, SurveyKind
-from galprote.workflows.terminal import Debug, console, say
+from galprote.workflows.preloading import preload_torch
+from galprote.workflows.terminal import Debug, Json, conclude, print_json, say, show
 
 if TYPE_CHECKING:
     from galprote.workflows.cube_search import LeftOut
@@ -33,12 +36,18 @@ def init(
         str, typer.Option(help="Where a galaxy has several cubes: those with this in the file name, such as copt.")
     ] = "",
     overwrite: Annotated[bool, typer.Option(help="Replace a YAML that exists.")] = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write a survey for the cubes in a folder: names, redshifts and E(B-V) from tables and headers.
 
     What is unknown becomes null, with a comment: the survey is refused until it is filled in.
+
+    Example: galprote-pipeline init --survey phangs cubes/
     """
+    if not folder.exists():
+        raise ConfigError(f"{folder}: no such folder")
+    preload_torch()
     from galprote.model.checkpoint import checkpoint_config, default_checkpoint
     from galprote.model.grids import covered
     from galprote.workflows.cube_search import search_folder
@@ -56,7 +65,11 @@ def init(
     window = covered(checkpoint_config(default_checkpoint()).visible)
     entries = survey_entries(cubes, tables, survey, prefer, window)
     write_survey(survey_text(entries, left_out, survey, folder, path), path, overwrite=overwrite)
-    console.print(entries_table(entries))
+    keeps(f"{path} is written")
+    if as_json:
+        print_json(_document(entries, left_out, path))
+        return
+    show(entries_table(entries))
     for line in left_out_lines(left_out):
         say(f"left out {line}")
     _say_next(entries, path)
@@ -98,6 +111,29 @@ def _nothing(folder: Path, survey: SurveyKind, left_out: "Sequence[LeftOut]") ->
     return "\n".join(lines)
 
 
+def _document(entries: "Sequence[SurveyEntry]", left_out: "Sequence[LeftOut]", path: Path) -> dict[str, Any]:
+    """What was found, as plain data."""
+    return {
+        "survey": path,
+        "galaxies": [
+            {
+                "name": entry.name,
+                "cube": entry.cube.path,
+                "redshift": entry.redshift,
+                "redshift_source": entry.redshift_source,
+                "ebv": entry.ebv,
+                "ebv_source": entry.ebv_source,
+                "covers_window": entry.covered,
+                "unknown": list(entry.unknown),
+                "remarks": list(entry.remarks),
+                "other_cubes": [other.path for other in entry.others],
+            }
+            for entry in entries
+        ],
+        "left_out": [{"path": item.path, "why": item.reason} for item in left_out],
+    }
+
+
 def entries_table(entries: "Sequence[SurveyEntry]") -> Table:
     """What was found, and where each value comes from."""
     table = Table(title="Survey", caption="window: does the cube cover the model's wavelengths at this redshift?")
@@ -106,8 +142,8 @@ def entries_table(entries: "Sequence[SurveyEntry]") -> Table:
     missing = "[bold red]unknown[/]"
     windows = {True: "yes", False: "[red]no[/]", None: "?"}
     for entry in entries:
-        notes = [f"{len(entry.remarks)} remark(s)"] if entry.remarks else []
-        notes += [f"{len(entry.others)} other cube(s)"] if entry.others else []
+        notes = [count(len(entry.remarks), "remark")] if entry.remarks else []
+        notes += [count(len(entry.others), "other cube")] if entry.others else []
         table.add_row(
             escape(entry.name),
             escape(entry.cube.path.name),
@@ -125,7 +161,7 @@ def _say_next(entries: "Sequence[SurveyEntry]", path: Path) -> None:
     for entry in entries:
         for remark in entry.remarks:
             say(f"{entry.name}: {remark}")
-    say(f"Wrote {path}")
+    conclude(f"Wrote {path}")
     unknown = {name: [entry.name for entry in entries if name in entry.unknown] for name in ("redshift", "E(B-V)")}
     for what, names in unknown.items():
         if names:

@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from distributed import Client
 
 from galprote.model.predictor import CPU_BATCH, GPU_BATCH
+from galprote.model.wording import count
 from galprote.pipeline.cluster_config import AnyCluster, ExistingCluster
 from galprote.pipeline.config import SurveyConfig
 from galprote.pipeline.graph import ChunkSummary
@@ -32,14 +33,16 @@ from galprote.workflows.failures import ChunkFailure, describe, whole_galaxy, wr
 from galprote.workflows.galaxy import GalaxyJob, assumptions
 from galprote.workflows.monitor import SurveyMonitor
 from galprote.workflows.progress import RunProgress
+from galprote.workflows.remaining import FIT, MEASURE, Remaining
+from galprote.workflows.report.writing import SurveyReport
 from galprote.workflows.reports import Reports
 from galprote.workflows.stop import StopRequest
+from galprote.workflows.terminal import voice
+from galprote.workflows.words import Outcome
 from galprote.workflows.work import GalaxyWork
 
 #: What a dashboard listens to that everybody can reach.
 ANYWHERE = ("0.0.0.0", "[::]", "")  # noqa: S104 - only compared with
-
-Outcome = Literal["done", "skipped", "incomplete", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,23 @@ class Logbook:
         self.cubes: dict[str, str] = {}  # where they were found
         self.batches: dict[str, int] = {}
         self.fresh = 0  # spaxels that this run finished
+        self.steps: dict[str, str] = {}
+        self.remaining = Remaining()
         self.started = datetime.now().astimezone().isoformat(timespec="seconds")
         self.closed, self.reason = False, ""
-        self.say = progress.message
+        self.report = SurveyReport(survey, self.say)
+
+    def say(self, text: str) -> None:
+        """Tell the terminal; when, too, if more than usual is wanted."""
+        self.progress.message(f"{time.strftime('%H:%M:%S')} {text}" if voice.verbose else text)
 
     def plan(self, jobs: Iterable[GalaxyJob]) -> None:
         """What is to be computed."""
-        self.spaxels |= {job.galaxy.name: job.plan.ny * job.plan.nx for job in jobs}
+        for job in jobs:
+            name, binning = job.galaxy.name, job.galaxy.binning
+            self.spaxels[name] = job.plan.ny * job.plan.nx
+            steps = FIT if not binning.on else MEASURE
+            self.remaining.expect(name, self.spaxels[name], steps)
         self.write()
 
     def dashboard(self, client: Client, cluster: AnyCluster) -> None:
@@ -143,13 +156,20 @@ class Logbook:
         if work.phase.note:
             self.say(f"{name}: {work.phase.note}")
         self.progress.start(name, plan.ny * plan.nx, done, what)
+        self.steps[name] = work.phase.name
+        self.remaining.begin(name, work.phase.name, plan.ny * plan.nx - done)
         counts = {"chunks": len(plan.chunks), "chunks_done": len(work.finished_chunks)}
         self.monitor.begin(name, spaxels=plan.ny * plan.nx, spaxels_done=done, **counts)
 
     def chunk(self, name: str, summary: ChunkSummary) -> None:
         """A chunk is done."""
         self.fresh += summary.spaxels
+        self.remaining.advance(name, self.steps[name], summary.spaxels)
         self.progress.advance(name, summary.spaxels, summary.fitted)
+        if voice.verbose:
+            self.say(
+                f"{name}: chunk {summary.index} done: {summary.fitted:,} of {count(summary.spaxels, 'spaxel')} fitted"
+            )
         self.monitor.chunk(
             name,
             spaxels=summary.spaxels,
@@ -174,20 +194,21 @@ class Logbook:
         """The products have their names."""
         seconds = time.perf_counter() - self.began_at[name]
         outcome: Outcome = "incomplete" if failures else "done"
-        words = f"{fitted} spaxels fitted in {seconds:.1f} s"
-        words = f"{self.bins[name]} bins, {words}" if name in self.bins else words
+        words = f"{outcome}: {count(fitted, 'spaxel')} fitted in {seconds:.1f} s"
+        words += f", in {count(self.bins[name], 'bin')}" if name in self.bins else ""
         if failures:
-            words += f"; {len(failures)} chunk(s) failed, their spaxels are flagged: {failures[0].error}"
+            words += f"; {count(len(failures), 'chunk')} failed, their spaxels are flagged: {failures[0].error}"
         self.progress.finish(name, words)
         self._ended(name, outcome)
         self.results[name] = GalaxyResult(name, outcome, self.spaxels[name], fitted, seconds, failures=tuple(failures))
+        self.report.published(name, self.cubes.get(name))
 
     def skipped(self, store: GalaxyStore) -> None:
         """A galaxy is there already."""
         store.sweep()
         spaxels, fitted = store.finished_spaxels()
         self.spaxels[store.name] = spaxels
-        self.progress.finish(store.name, "done already, with the same input, settings and weights")
+        self.progress.finish(store.name, "skipped: done already, with the same input, settings and weights")
         self.monitor.finish(store.name, "skipped")
         self.results[store.name] = GalaxyResult(store.name, "skipped", spaxels, fitted)
 
@@ -201,6 +222,7 @@ class Logbook:
 
     def _ended(self, name: str, outcome: Outcome) -> None:
         self.monitor.finish(name, outcome)
+        self.remaining.end(name)
         if self.reports is not None:
             self.reports.end(name)
 
@@ -216,12 +238,14 @@ class Logbook:
     def write(self) -> None:
         """Say in run.json how far everything is. A full disk, for example, must not end the run."""
         now = self.monitor.snapshot()
+        seconds_left, whole = self.remaining.seconds()
         galaxies = [
             asdict(counts) | {"spaxels": counts.spaxels or self.spaxels.get(counts.name, 0)} for counts in now.galaxies
         ]
         for galaxy in galaxies:
             result = self.results.get(str(galaxy["name"]))
             galaxy["error"] = result.error if result else ""
+            galaxy["step"] = self.steps.get(str(galaxy["name"]), "") if galaxy["state"] == "running" else ""
             galaxy["cube"] = self.cubes.get(str(galaxy["name"]), "")
         record: dict[str, Any] = {
             "state": self.state,
@@ -233,6 +257,8 @@ class Logbook:
             "seconds": round(now.seconds, 1),
             "spectra_per_second": round(now.spectra_per_second, 1),
             "spaxels_per_second": round(self.fresh / max(now.seconds, 1e-3), 1),
+            "seconds_left": seconds_left if seconds_left is None else round(seconds_left, 1),
+            "seconds_left_is_all": whole,
             "workers": now.workers,
             "gpu_workers": now.gpu_workers,
             "galaxies": galaxies,
@@ -257,10 +283,15 @@ class Logbook:
         with suppress(OSError):
             write_failures(self.survey.output / "failures.csv", failures)
             write_summary(self.survey.output / "summary.json", ordered)
+        self.report.finish(self.stop)
         return ordered
 
 
 def write_summary(path: Path, results: list[GalaxyResult]) -> None:
     """Write what became of every galaxy as JSON."""
-    rows = [{key: value for key, value in asdict(result).items() if key != "details"} for result in results]
-    write_text(path, json.dumps(rows, indent=1) + "\n")
+    write_text(path, json.dumps([result_dict(result) for result in results], indent=1) + "\n")
+
+
+def result_dict(result: GalaxyResult) -> dict[str, Any]:
+    """What became of a galaxy as plain data, as in summary.json."""
+    return {key: value for key, value in asdict(result).items() if key != "details"}

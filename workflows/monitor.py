@@ -5,12 +5,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
-GalaxyState = Literal["waiting", "running", "publishing", "done", "incomplete", "failed", "skipped", "stopped"]
-
-#: All that can be the matter with a galaxy, in the order of its life.
-GALAXY_STATES: tuple[GalaxyState, ...] = get_args(GalaxyState)
+from galprote.workflows.words import GALAXY_STATES, GalaxyState
 
 #: Seconds that rates are taken over.
 RECENT_SECONDS = 30.0

@@ -1,7 +1,6 @@
 """What a run would do, from headers alone: galaxies, shapes, chunks, memory and products. Nothing is computed."""
 
 import hashlib
-from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from galprote.model.checkpoint import checkpoint_config, checkpoint_resolution, default_checkpoint
 from galprote.model.errors import ConfigError, GalproteError
 from galprote.model.grids import covered
+from galprote.model.libraries import file_sha256
 from galprote.pipeline.binning_config import ADAPTIVE
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
-from galprote.pipeline.images import split_extension
-from galprote.pipeline.layout import all_product_files, product_files
-from galprote.pipeline.mask_config import mask_inputs, missing_masks
+from galprote.pipeline.layout import product_files
+from galprote.pipeline.mask_config import mask_inputs
 from galprote.pipeline.plan import (
     BIN_MAKING_BYTES,
     CHUNKS_PER_GPU,
@@ -26,6 +25,7 @@ from galprote.pipeline.plan import (
     even_rows,
     plan_chunks,
 )
+from galprote.pipeline.provenance import provenance
 from galprote.pipeline.readers import open_cube
 from galprote.pipeline.readers.shape import cube_shape
 from galprote.pipeline.readers.unpack import is_gzip
@@ -33,53 +33,129 @@ from galprote.pipeline.spatial_masks import check_mask_files
 from galprote.pipeline.spectral_masks import band_words, check_masked_share, wavelength_masks
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.capacity import Capacity, capacity
-from galprote.workflows.galaxy import check_files, resolution_match
+from galprote.workflows.galaxy import check_files, earlier_work, recorded_headers, resolution_match
+from galprote.workflows.survey_inputs import inputs_in_the_way, missing_inputs
+from galprote.workflows.words import GalaxyState
 
 
 @dataclass(frozen=True)
 class PlannedGalaxy:
-    """A galaxy as `plan` describes it: its chunks, or what is in the way."""
+    """A galaxy as `plan` describes it: its chunks, or what is in the way.
+
+    Attributes
+    ----------
+    name, source : str
+    plan : ChunkPlan or None
+        None if it cannot run.
+    channels_in_file : int
+    state : GalaxyState
+        Of what is in the output folder: waiting (nothing), stopped, incomplete, done.
+    products : tuple of str
+        Names of files.
+    problem : str
+        Why it cannot run.
+    refused : bool
+        Whether the run as a whole would refuse because of it.
+    chunks_done : int
+        Chunks that are kept.
+    masks, steps : tuple of str
+    """
 
     name: str
     source: str
     plan: ChunkPlan | None
     channels_in_file: int
-    state: str
+    state: GalaxyState
     products: tuple[str, ...]
     problem: str = ""
+    refused: bool = False
+    chunks_done: int = 0
     masks: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
 
 
 def plan_survey(survey: SurveyConfig) -> list[PlannedGalaxy]:
     """Say what a run would do; reads headers, of cubes and weights, and computes nothing."""
-    return [_plan_galaxy(survey, galaxy) for galaxy in survey.galaxies]
+    missing = missing_inputs(survey)
+    taken = inputs_in_the_way(survey, missing)
+    return [
+        _plan_galaxy(survey, galaxy, missing.get(galaxy.name, ""), taken.get(galaxy.name, ""))
+        for galaxy in survey.galaxies
+    ]
 
 
-def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig) -> PlannedGalaxy:
+def plan_exit_code(plans: list[PlannedGalaxy]) -> int:
+    """What the run would end with, as far as can be seen: 0 all; 1 not all galaxies; 2 it would refuse."""
+    troubled = [item for item in plans if item.problem]
+    if any(item.refused for item in troubled) or len(troubled) == len(plans):
+        return 2
+    return 1 if troubled else 0
+
+
+def _plan_galaxy(survey: SurveyConfig, galaxy: GalaxyConfig, missing: str, taken: str) -> PlannedGalaxy:
     products = product_files(galaxy.name, galaxy.products, binned=galaxy.binning.on)
     source = str(mock_cube_path(survey, galaxy)) if galaxy.mock else str(galaxy.cube)
-    store = GalaxyStore(survey.output, galaxy.name)
-    state = "finished" if store.final.exists() else "begun" if store.partial.exists() else "new"
+    store, weights = GalaxyStore(survey.output, galaxy.name), survey.model.checkpoint or default_checkpoint()
+    blank = PlannedGalaxy(galaxy.name, source, None, 0, _look(store), products)
+    if missing or taken:
+        return replace(blank, problem=missing or taken, refused=bool(taken))
     try:
-        _require_inputs(survey, galaxy)
-        visible = checkpoint_config(survey.model.checkpoint or default_checkpoint()).visible
-        window = covered(visible)
-        if galaxy.mock is not None and not Path(source).is_file():
+        if not weights.is_file():
+            raise ConfigError(f"model.checkpoint: no such file: {weights}")
+        visible = checkpoint_config(weights).visible
+        window, headers = covered(visible), recorded_headers(store)
+        cube = find_cube(galaxy) if galaxy.cube else Path(source)
+        if galaxy.mock is not None and not cube.is_file():
             shape, channels = _mock_shape(galaxy, window), 0
-            source += " (will be made)"
+            blank = replace(blank, source=f"{source} (will be made)")
         else:
-            cube = find_cube(galaxy) if galaxy.cube else Path(source)
             shape, channels = cube_shape(cube, galaxy.redshift, window)
             if not is_gzip(cube):  # to unpack it takes long: a run does it
                 opened = open_cube(cube, redshift=galaxy.redshift, rest_window=window)
-                resolution_match(galaxy, opened, checkpoint_resolution(survey.model.checkpoint or default_checkpoint()))
+                resolution_match(galaxy, opened, checkpoint_resolution(weights))
+                headers = str(opened.attrs["header_sha256"])
         masks = _describe_masks(galaxy, shape[1:], visible)
         check_files(galaxy, shape[1:], window)
-        plan = galaxy_plan(survey, capacity(survey), galaxy, shape, None)
+        state, rows = _standing(survey, galaxy, cube, headers)
+        plan = galaxy_plan(survey, capacity(survey), galaxy, shape, rows)
+    except ConfigError as error:  # of a run as a whole, see `survey`
+        return replace(blank, problem=str(error), refused=True)
     except GalproteError as error:
-        return PlannedGalaxy(galaxy.name, source, None, 0, state, products, str(error))
-    return PlannedGalaxy(galaxy.name, source, plan, channels, state, products, masks=masks, steps=_describe(galaxy))
+        return replace(blank, problem=str(error))
+    done = len(plan.chunks) if state == "done" else min(len(store.recorded_chunks()), len(plan.chunks))
+    return replace(
+        blank,
+        plan=plan,
+        channels_in_file=channels,
+        state=state,
+        chunks_done=done,
+        masks=masks,
+        steps=_describe(galaxy),
+    )
+
+
+def _look(store: GalaxyStore) -> GalaxyState:
+    """What there is of a galaxy, whatever it was made with."""
+    if store.final.exists():
+        return "incomplete" if store.finished_gaps() else "done"
+    return "stopped" if store.partial.exists() else "waiting"
+
+
+def _standing(survey: SurveyConfig, galaxy: GalaxyConfig, cube: Path, headers: str) -> tuple[GalaxyState, int | None]:
+    """What there is of a galaxy, and the rows of a chunk to go on with.
+
+    Raises
+    ------
+    ConfigError
+        If it was made with something else: the run would refuse.
+    """
+    store = GalaxyStore(survey.output, galaxy.name)
+    if galaxy.mock is not None and not cube.is_file():
+        return _look(store), None
+    weights = file_sha256(survey.model.checkpoint or default_checkpoint())
+    record = provenance(galaxy, cube, headers, weights, survey.model.precision)
+    finished, rows = earlier_work(store, record, overwrite=False)
+    return ("done" if finished else _look(store)), rows
 
 
 def _describe(galaxy: GalaxyConfig) -> tuple[str, ...]:
@@ -104,15 +180,6 @@ def _describe_masks(galaxy: GalaxyConfig, shape: tuple[int, int], visible: NDArr
     return (*words, f"{share:.1%} of the model's samples") if bands.observed or bands.rest else tuple(words)
 
 
-def _require_inputs(survey: SurveyConfig, galaxy: GalaxyConfig) -> None:
-    """Raise ConfigError if a galaxy's mask or the survey's weights are missing."""
-    missing = [*missing_masks(galaxy.masks), *missing_files(galaxy)]
-    if missing:
-        raise ConfigError("\n".join(f"{galaxy.name}: {text}" for text in missing))
-    if survey.model.checkpoint is not None and not survey.model.checkpoint.is_file():
-        raise ConfigError(f"{galaxy.name}: no such checkpoint: {survey.model.checkpoint}")
-
-
 def _mock_shape(galaxy: GalaxyConfig, window: tuple[float, float]) -> tuple[int, int, int]:
     assert galaxy.mock is not None
     channels = int((window[1] - window[0]) * (1 + galaxy.redshift) / 1.25) + 5
@@ -124,43 +191,6 @@ def mock_cube_path(survey: SurveyConfig, galaxy: GalaxyConfig) -> Path:
     assert galaxy.mock is not None
     settings = hashlib.sha256(galaxy.mock.model_dump_json().encode()).hexdigest()[:8]
     return survey.output / "mock" / f"{galaxy.name}_{settings}_DATACUBE.fits"
-
-
-def missing_files(galaxy: GalaxyConfig) -> list[str]:
-    """Say which of the other files of a galaxy are not there."""
-    wanted = {
-        "file of bins (binning.file)": galaxy.binning.file,
-        "map of velocities (kinematics.map)": galaxy.kinematics.map,
-    }
-    return [
-        f"no such {what}: {path}" for what, path in wanted.items() if path and not split_extension(path)[0].is_file()
-    ]
-
-
-def missing_inputs(survey: SurveyConfig) -> dict[str, str]:
-    """Galaxies whose cube or mask is not there, with a message about each."""
-    problems: dict[str, list[str]] = {}
-    for galaxy in survey.galaxies:
-        if galaxy.cube is not None:
-            try:
-                find_cube(galaxy)
-            except ConfigError as error:
-                problems.setdefault(galaxy.name, []).append(str(error))
-        for text in [*missing_masks(galaxy.masks), *missing_files(galaxy)]:
-            problems.setdefault(galaxy.name, []).append(f"{galaxy.name}: {text}")
-    return {name: "\n".join(texts) for name, texts in problems.items()}
-
-
-def inputs_in_the_way(survey: SurveyConfig, missing: Container[str]) -> list[str]:
-    """Every cube that has the place of a product, as messages; cubes of `missing` galaxies are not there."""
-    products = {survey.output.resolve() / file for galaxy in survey.galaxies for file in all_product_files(galaxy.name)}
-    there = [galaxy for galaxy in survey.galaxies if galaxy.cube is not None and galaxy.name not in missing]
-    cubes = {galaxy.name: find_cube(galaxy).resolve() for galaxy in there}
-    return [
-        f"{name}: the cube {cube} has the name of a product; choose another output folder"
-        for name, cube in cubes.items()
-        if cube in products
-    ]
 
 
 def galaxy_plan(

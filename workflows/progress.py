@@ -100,7 +100,7 @@ class PlainProgress:
     def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
         """Print a galaxy's name and size."""
         self.totals[name], self.rates[name], self.what[name] = (done, spaxels), _Rate(), what
-        earlier = f", {done} finished earlier" if done else ""
+        earlier = f", {done} done earlier" if done else ""
         self.message(f"{name}: {spaxels} spaxels{earlier}" if what == "spaxels" else f"{name}: {done}/{spaxels} {what}")
 
     def advance(self, name: str, spaxels: int, fitted: int) -> None:
@@ -153,6 +153,33 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def make_progress(console: Console) -> LiveProgress | PlainProgress:
-    """Bars in a terminal, lines elsewhere."""
-    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
+class QuietProgress:
+    """Nothing: what became of the galaxies is told at the end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
+        """Say nothing."""
+
+    def advance(self, name: str, spaxels: int, fitted: int) -> None:
+        """Say nothing."""
+
+    def finish(self, name: str, outcome: str) -> None:
+        """Say nothing."""
+
+    def message(self, text: str) -> None:
+        """Say nothing."""
+
+
+def make_progress(console: Console, *, quiet: bool = False) -> LiveProgress | PlainProgress | QuietProgress:
+    """Bars in a terminal that can draw them, lines elsewhere; a forced colour makes no terminal of a file."""
+    if quiet:
+        return QuietProgress()
+    live = console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
+    return LiveProgress(console) if live else PlainProgress(console)

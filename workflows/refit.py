@@ -24,9 +24,14 @@ from galprote.pipeline.block import BlockSettings, PreparedBlock, populations_of
 from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.graph import describe_model
 from galprote.pipeline.maps import open_maps
+from galprote.pipeline.mask_config import MasksConfig
+from galprote.pipeline.moving import STEP_KMS
+from galprote.pipeline.preprocess import SpectraBatch
+from galprote.pipeline.provenance import NUMERIC_VERSION
 from galprote.pipeline.readers import open_cube
 from galprote.pipeline.rest_frame import LARGEST_FLUX, is_variance, rebin_to_rest
-from galprote.pipeline.spectral_masks import WavelengthMasks, masked_samples, read_bands
+from galprote.pipeline.spectral_masks import WavelengthMasks, masked_samples, read_bands, wavelength_masks
+from galprote.workflows.cube_spectra import Places, as_places, mean_of, read_spectra
 from galprote.workflows.galaxy import block_settings
 
 Spectra = NDArray[np.float32]
@@ -53,6 +58,8 @@ class Refits:
         Others that the line filter replaced.
     snr : (n,) float32
         Median signal-to-noise ratio of a sample of 2.48 A.
+    batch : SpectraBatch
+        The same spectra as the network got them.
     populations : Populations
     log_ages, metallicities : (n_age,), (n_metallicity,) float64
         Axes of `populations.grid`.
@@ -66,6 +73,7 @@ class Refits:
     masked: Samples
     replaced: Samples
     snr: NDArray[np.float32]
+    batch: SpectraBatch
     populations: Populations
     log_ages: NDArray[np.float64]
     metallicities: NDArray[np.float64]
@@ -134,12 +142,23 @@ class Refitter:
         masks = WavelengthMasks(
             read_bands(self.maps.attrs["masked_observed"]), read_bands(self.maps.attrs["masked_rest"])
         )
+        own = self.record["settings"].get("masks", {})
+        if not own.get("spec_masks"):  # the settings have all digits
+            masks = wavelength_masks(MasksConfig(observed=own.get("observed", ()), rest=own.get("rest", ())))
         preprocess = replace(settings.preprocess, masks=masks, snr_min=0.0)
         return replace(settings, preprocess=preprocess, residual=False, continuum_subtracted=False, grid=True)
 
     @cached_property
     def _predictor(self) -> Predictor:
         return shared_predictor(self.checkpoint, self._weights.sha256, "cpu", self.record["precision"])
+
+    @property
+    def note(self) -> str:
+        """Why fits may differ from the run's in their last digits, or more; empty if there is no reason."""
+        made = self.record.get("numeric_version", NUMERIC_VERSION)
+        if made != NUMERIC_VERSION:
+            return f"made by another version of galprote (its numbers are version {made}, these are {NUMERIC_VERSION})"
+        return ""
 
     def spaxels(self, y: NDArray[np.integer[Any]], x: NDArray[np.integer[Any]]) -> Refits:
         """Fit the spectra of n spaxels.
@@ -148,44 +167,58 @@ class Refitter:
         ----------
         y, x : (n,) int
             Rows and columns in the cube, from 0. Only the slabs of rows with these are read.
+
+        Raises
+        ------
+        CubeError
+            If there are none, or they are not in the cube.
         """
-        flux, variance = self._read(y, x)
-        return self._fit(flux, variance, self._velocities(y, x))
+        rows, columns = as_places(y, x, self._shape)
+        flux, variance = read_spectra(self.cube, rows, columns)
+        return self._fit(flux, variance, self._velocities(rows, columns))
 
     def region(self, y: NDArray[np.integer[Any]], x: NDArray[np.integer[Any]]) -> Refits:
         """Fit the mean spectrum of n spaxels, as observed: stars that move differently broaden it.
 
-        Channels that some of the spaxels lack are the mean of the others. The noise is that of independent spaxels.
+        It is made as the spectra of bins are: where spaxels lack a channel, the others stand for their light. The noise
+        is that of independent spaxels, but of a binned galaxy, whose covariance is known. Slabs of rows are read one by
+        one, however many spaxels there are.
+
+        Parameters
+        ----------
+        y, x : (n,) int
+            Rows and columns in the cube, from 0.
+
+        Raises
+        ------
+        CubeError
+            If there are none, or they are not in the cube.
         """
-        flux, variance = self._read(y, x)
-        good = (np.abs(flux) < LARGEST_FLUX) & is_variance(variance)
-        count = good.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(good, flux, 0).sum(axis=1, dtype=np.float64) / count
-            noise = np.where(good, variance, 0).sum(axis=1, dtype=np.float64) / count.astype(np.float64) ** 2
-        velocity = self._velocities(y, x)
+        rows, columns = as_places(y, x, self._shape)
+        light = self._map("spaxel_flux", rows, columns)
+        covariance = float(self.maps.attrs.get("covariance", 0.0))
+        flux, variance, light = mean_of(self.cube, rows, columns, light, covariance)
+        velocity = self._velocities(rows, columns)
         if velocity is not None:
-            light = np.where(np.isfinite(velocity), np.nanmedian(np.where(good, flux, np.nan), axis=0), np.nan)
-            known = np.isfinite(light)
-            mean_velocity = np.average(velocity[known], weights=light[known]) if known.any() else np.nan
-            velocity = np.array([mean_velocity], dtype=np.float32)
-        return self._fit(mean[:, None].astype(np.float32), noise[:, None].astype(np.float32), velocity)
+            known = np.isfinite(velocity) & np.isfinite(light)
+            mean = np.average(velocity[known], weights=light[known].astype(np.float64)) if known.any() else np.nan
+            velocity = np.array([mean], dtype=np.float32)
+        return self._fit(flux, variance, velocity)
 
-    def _read(self, y: NDArray[np.integer[Any]], x: NDArray[np.integer[Any]]) -> tuple[Spectra, Spectra]:
-        """Flux and variance (m, n) of spaxels, slab by slab."""
-        rows, columns = np.asarray(y), np.asarray(x)
-        found = np.empty((2, self.cube.sizes["wavelength"], len(rows)), dtype=np.float32)
-        for row in np.unique(rows):
-            mine = np.flatnonzero(rows == row)
-            slab = self.cube[["flux", "variance"]].isel(y=int(row), x=xr.DataArray(columns[mine], dims="n")).compute()
-            found[0][:, mine], found[1][:, mine] = slab["flux"].values, slab["variance"].values
-        return found[0], found[1]
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.maps.sizes["y"], self.maps.sizes["x"]
 
-    def _velocities(self, y: NDArray[np.integer[Any]], x: NDArray[np.integer[Any]]) -> NDArray[np.float32] | None:
-        if "v_stars" not in self.maps:
+    def _map(self, name: str, rows: Places, columns: Places) -> NDArray[np.float32] | None:
+        """Values of a map, if it is there; only the chunks with the spaxels are read."""
+        if name not in self.maps:
             return None
-        velocities: NDArray[np.float32] = self.maps["v_stars"].values[np.asarray(y), np.asarray(x)]
-        return velocities
+        where = {dim: xr.DataArray(values, dims="n") for dim, values in (("y", rows), ("x", columns))}
+        values: NDArray[np.float32] = self.maps[name].isel(where).values
+        return values
+
+    def _velocities(self, rows: Places, columns: Places) -> NDArray[np.float32] | None:
+        return self._map("v_stars", rows, columns)
 
     def _fit(self, flux: Spectra, variance: Spectra, velocity: NDArray[np.float32] | None) -> Refits:
         prepared = prepare_block(flux, variance, None, self._settings, velocity)
@@ -196,7 +229,7 @@ class Refitter:
         decoder = self._weights.decoder
         return Refits(
             WAVELENGTH, observed, error, populations.model_flux.astype(np.float32), bands, masked, replaced,
-            prepared.batch.snr, populations, decoder.log_ages, decoder.metallicities,
+            prepared.batch.snr, prepared.batch, populations, decoder.log_ages, decoder.metallicities,
         )  # fmt: skip
 
     def _rest_frame(
@@ -204,14 +237,16 @@ class Refitter:
     ) -> tuple[Spectra, Spectra]:
         """Flux and its standard deviation on the model's samples, (n, 948) each."""
         preprocess = self._settings.preprocess
-        known = np.zeros(flux.shape[1]) if velocity is None else np.nan_to_num(velocity)
+        steps = np.zeros(flux.shape[1]) if velocity is None else np.rint(np.nan_to_num(velocity) / STEP_KMS)
         found = np.empty((2, flux.shape[1], len(WAVELENGTH)), dtype=np.float32)
-        for place, speed in enumerate(known):
-            own = replace(preprocess, redshift=float((1 + preprocess.redshift) * (1 + speed / C_KMS) - 1))
-            columns, squared = flux[:, place : place + 1], variance[:, place : place + 1]
+        for step in np.unique(steps):  # of velocities, as the fit took them
+            mine = np.flatnonzero(steps == step)
+            moved = (1 + preprocess.redshift) * (1 + int(step) * STEP_KMS / C_KMS) - 1
+            own = replace(preprocess, redshift=moved)
+            columns, squared = flux[:, mine], variance[:, mine]
             valid = (np.abs(columns) < LARGEST_FLUX) & is_variance(squared)
             rest, noise = rebin_to_rest(columns, squared, valid, own)
-            found[0][place], found[1][place] = rest[0], np.sqrt(noise[0])
+            found[0][mine], found[1][mine] = rest, np.sqrt(noise)
         return found[0], found[1]
 
     def _left_out(self, prepared: PreparedBlock, observed: Spectra, bands: Samples) -> tuple[Samples, Samples]:

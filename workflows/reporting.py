@@ -1,5 +1,6 @@
-"""Tables for the terminal: plans, results, truth against maps, evaluations."""
+"""Tables for the terminal: results, truth against maps, evaluations."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -9,19 +10,17 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from galprote.model.errors import GalproteError
 from galprote.model.statistics import SuiteResult
+from galprote.model.wording import count
 from galprote.pipeline.config import SurveyConfig
 from galprote.pipeline.mock import truth_path
 from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE
-from galprote.pipeline.truth import compare_with_truth
-from galprote.workflows.capacity import capacity
+from galprote.pipeline.truth import TruthRow, compare_with_truth
 from galprote.workflows.failures import ChunkFailure
 from galprote.workflows.logbook import GalaxyResult
-from galprote.workflows.planning import PlannedGalaxy, mock_cube_path
+from galprote.workflows.planning import mock_cube_path
 from galprote.workflows.trust_tables import anomalies_table, coverage_table
-
-GIB = 2**30
+from galprote.workflows.words import OUTCOMES
 
 #: The last two: shares of the spaxels whose truth lies within one and two errors.
 TRUTH_COLUMNS = (
@@ -46,22 +45,42 @@ def results_table(results: list[GalaxyResult]) -> Table:
     return table
 
 
+def outcome_words(results: list[GalaxyResult]) -> str:
+    """How many galaxies came to which end."""
+    counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in OUTCOMES}
+    told = ", ".join(f"{number:,} {outcome}" for outcome, number in counts.items() if number)
+    return f"{count(len(results), 'galaxy', 'galaxies')}: {told}"
+
+
 def _failure_words(failure: ChunkFailure) -> str:
     return f"rows {failure.first_row}-{failure.last_row}: {failure.error}"
 
 
-def truth_tables(survey: SurveyConfig, results: list[GalaxyResult]) -> list[Table]:
-    """Maps against truth, for the synthetic galaxies of a survey; what is not trusted is left out."""
-    tables = []
+def _truths(survey: SurveyConfig, results: list[GalaxyResult]) -> Iterator[tuple[str, list[TruthRow], int]]:
+    """Name, comparison and number of untrusted spaxels of the synthetic galaxies that have maps."""
     usable = {result.name for result in results if result.outcome not in ("failed", "stopped")}
     for galaxy in survey.galaxies:
         if galaxy.mock is None or galaxy.name not in usable:
             continue
         with xr.open_zarr(survey.output / f"{galaxy.name}.zarr") as store:
             maps, untrusted = reliable_maps(store)
-            rows = compare_with_truth(maps, truth_path(mock_cube_path(survey, galaxy)))
-        left_out = f"; {untrusted:,} spaxels not trusted, left out" if untrusted else ""
-        table = Table(title=f"{galaxy.name}: maps against truth (map minus truth{left_out})")
+            yield galaxy.name, compare_with_truth(maps, truth_path(mock_cube_path(survey, galaxy))), untrusted
+
+
+def truth_rows(survey: SurveyConfig, results: list[GalaxyResult]) -> dict[str, Any]:
+    """Maps against truth as plain data, by the galaxy's name."""
+    return {
+        name: {"untrusted": untrusted, "rows": [asdict(row) for row in rows]}
+        for name, rows, untrusted in _truths(survey, results)
+    }
+
+
+def truth_tables(survey: SurveyConfig, results: list[GalaxyResult]) -> list[Table]:
+    """Maps against truth, for the synthetic galaxies of a survey; what is not trusted is left out."""
+    tables = []
+    for galaxy, rows, untrusted in _truths(survey, results):
+        left_out = f"; {count(untrusted, 'spaxel')} not trusted, left out" if untrusted else ""
+        table = Table(title=f"{galaxy}: maps against truth (map minus truth{left_out})")
         for name in TRUTH_COLUMNS:
             table.add_column(name, justify="left" if name == "quantity" else "right", no_wrap=True)
         for row in rows:
@@ -81,67 +100,6 @@ def reliable_maps(store: xr.Dataset) -> tuple[xr.Dataset, int]:
     fitted = (status & int(NOT_FITTED)) == 0
     maps = store[[name for name, values in store.data_vars.items() if values.dims == ("y", "x") and name != "status"]]
     return maps.where(reliable), int((fitted & ~reliable).sum())
-
-
-def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table | str]:
-    """What a run would do, and what is in its way."""
-    table = Table(title="Plan")
-    for name in ("galaxy", "state", "channels", "ny x nx", "chunks", "workers", "to read", "peak memory"):
-        table.add_column(name, justify="left" if name in {"galaxy", "state"} else "right")
-    for item in plans:
-        if item.plan is None:
-            table.add_row(item.name, "[red]cannot run[/]", *["-"] * 6)
-            continue
-        chunks = item.plan
-        of = f" of {item.channels_in_file}" if item.channels_in_file else ""
-        table.add_row(
-            item.name,
-            item.state,
-            f"{chunks.channels}{of}",
-            f"{chunks.ny} x {chunks.nx}",
-            f"{len(chunks.chunks)} of {chunks.rows} rows",
-            str(chunks.workers),
-            f"{chunks.read_bytes / GIB:.2f} GiB",
-            f"{chunks.peak_bytes / GIB:.2f} GiB",
-        )
-    parts: list[Table | str] = [table]
-    for item in plans:
-        if item.problem:
-            named = item.problem if item.problem.startswith(f"{item.name}:") else f"{item.name}: {item.problem}"
-            parts.append(f"[red]cannot run[/] {escape(named)}")
-    parts += [f"Before the fit of {item.name}: {escape('; '.join(item.steps))}" for item in plans if item.steps]
-    parts += [f"Masks of {item.name}: {escape('; '.join(item.masks))}" for item in plans if item.masks]
-    parts.append(f"Output: {escape(str(survey.output))}")
-    kinds = dict.fromkeys(tuple(name.removeprefix(item.name) for name in item.products) for item in plans)
-    for kind in kinds:
-        names = [item.name for item in plans if item.products == tuple(item.name + ending for ending in kind)]
-        parts.append(f"Products of {', '.join(names)}: {', '.join('NAME' + ending for ending in kind)}")
-    return [*parts, _memory_words(survey)]
-
-
-def _memory_words(survey: SurveyConfig) -> str:
-    """What bounds the memory."""
-    try:
-        available = capacity(survey)
-    except GalproteError as error:
-        return str(error)
-    if available.budget_bytes is not None:
-        return f"Memory budget: {available.budget_bytes / GIB:.1f} GiB for all processes together"
-    assert available.worker_bytes is not None
-    return f"Memory budget: {available.worker_bytes / GIB:.1f} GiB for each of {available.workers} worker(s)"
-
-
-def plan_dict(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> dict[str, Any]:
-    """The same as plain data."""
-    try:
-        budget = capacity(survey).budget_bytes
-    except GalproteError:
-        budget = None
-    return {
-        "output": str(survey.output),
-        "memory_bytes": budget,
-        "galaxies": [asdict(item) for item in plans],
-    }
 
 
 #: Columns of an evaluation's table that only some suites have, by the key under which a quantity holds them.

@@ -10,9 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from galprote.model.errors import ConfigError
+from galprote.model.wording import count
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.lock import Holder, is_alive, read_holder
 from galprote.workflows.progress import duration
+from galprote.workflows.words import OVER
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,10 @@ class GalaxyStatus:
         0 if it was never begun.
     chunks, chunks_done, chunks_failed : int
     share : float
-        Of its chunks, done.
+        Of its step's chunks, done.
     error : str
+    step : {"measure", "sum", "fit", ""}
+        What is under way; the first two are steps of bins.
     """
 
     name: str
@@ -38,6 +42,7 @@ class GalaxyStatus:
     chunks_failed: int
     share: float
     error: str
+    step: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class SurveyStatus:
     spectra_per_second : float
     workers, gpu_workers : int
     seconds_left : float or None
+    seconds_left_is_all : bool
+        False: more than that, bins are not made yet.
     galaxies : tuple of GalaxyStatus
     """
 
@@ -69,6 +76,7 @@ class SurveyStatus:
     workers: int
     gpu_workers: int
     seconds_left: float | None
+    seconds_left_is_all: bool
     galaxies: tuple[GalaxyStatus, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,7 +124,8 @@ def _survey(output: Path, record: dict[str, Any]) -> SurveyStatus:
         spectra_per_second=float(record.get("spectra_per_second", 0.0)) if running else 0.0,
         workers=int(record.get("workers", 0)) if running else 0,
         gpu_workers=int(record.get("gpu_workers", 0)) if running else 0,
-        seconds_left=_seconds_left(output, record, found) if running else None,
+        seconds_left=_seconds_left(output, record) if running else None,
+        seconds_left_is_all=bool(record.get("seconds_left_is_all", True)),
         galaxies=found,
     )
 
@@ -124,59 +133,63 @@ def _survey(output: Path, record: dict[str, Any]) -> SurveyStatus:
 def _galaxy(output: Path, about: dict[str, Any], *, running: bool) -> GalaxyStatus:
     """A galaxy: the record is a few seconds old, the ledger's entries are not."""
     store = GalaxyStore(output, str(about["name"]))
-    state, chunks = str(about["state"]), int(about["chunks"])
-    done = min(max(int(about["chunks_done"]), len(store.recorded_chunks())), chunks)
+    state, chunks, step = str(about["state"]), int(about["chunks"]), str(about.get("step", ""))
+    recorded = len(store.recorded_chunks()) if step in ("fit", "") else 0  # the ledger has what is fitted
+    done = min(max(int(about["chunks_done"]), recorded), chunks)
     if not running and state in ("running", "publishing", "waiting"):
         state = "stopped" if store.partial.is_dir() else "waiting"
-    if state in ("done", "skipped"):
+    if state in OVER:
         done = chunks
-    share = 1.0 if state in ("done", "skipped") else done / chunks if chunks else 0.0
+    share = 1.0 if state in OVER else done / chunks if chunks else 0.0
     failed = max(int(about["chunks_failed"]), len(store.failures()))
     spaxels = int(about["spaxels"])
-    return GalaxyStatus(store.name, state, spaxels, chunks, done, failed, share, str(about.get("error", "")))
+    error, step = str(about.get("error", "")), step if state == "running" else ""
+    return GalaxyStatus(store.name, state, spaxels, chunks, done, failed, share, error, step)
 
 
-def _seconds_left(output: Path, record: dict[str, Any], galaxies: tuple[GalaxyStatus, ...]) -> float | None:
-    """For everything that is planned, at the pace of this run so far."""
-    seconds = float(record.get("seconds", 0.0))
-    pace = float(record.get("spaxels_per_second", 0.0))
-    if pace <= 0 or seconds <= 0:
+def _seconds_left(output: Path, record: dict[str, Any]) -> float | None:
+    """For everything that is planned, as the run said when it wrote its record."""
+    told = record.get("seconds_left")
+    if told is None:
         return None
-    busy = [galaxy for galaxy in galaxies if galaxy.state in ("running", "publishing", "waiting")]
-    left = sum(galaxy.spaxels * (1 - galaxy.share) for galaxy in busy)
     age = time.time() - (output / "run.json").stat().st_mtime
-    return max(left / pace - age, 0.0)
+    return max(float(told) - age, 0.0)
 
 
-def status_tables(found: SurveyStatus) -> list[Table | str]:
-    """The status for a terminal."""
+def status_lines(found: SurveyStatus) -> list[str]:
+    """Whether a run is under way, how fast it is, and how to go on with one that is not."""
     if found.running:
         assert found.holder is not None
         what = "Running" if found.state == "running" else found.state.capitalize()
-        lines = [f"{what}: {escape(str(found.holder))}"]
         gpu = f", {found.gpu_workers} with a GPU" if found.gpu_workers else ""
-        lines.append(
-            f"{found.workers} workers{gpu}; {found.spectra_per_second:,.0f} spectra/s; "
-            f"time left: {duration(found.seconds_left)}"
-        )
-    else:
-        lines = [f"No run is under way. The last one {escape(found.state)}."]
-        unfinished = any(galaxy.state not in ("done", "skipped") for galaxy in found.galaxies)
-        if unfinished and found.command:
-            lines.append(f"To go on: {escape(found.command)}")
+        more = "" if found.seconds_left is None or found.seconds_left_is_all else "more than "
+        return [
+            f"{what}: {found.holder}",
+            f"{count(found.workers, 'worker')}{gpu}; {found.spectra_per_second:,.0f} spectra/s; "
+            f"time left: {more}{duration(found.seconds_left)}",
+        ]
+    lines = [f"No run is under way. The last one {found.state}."]
+    if found.command and any(galaxy.state not in OVER for galaxy in found.galaxies):
+        lines.append(f"To go on: {found.command}")
+    return lines
+
+
+def status_table(found: SurveyStatus) -> Table:
+    """The galaxies."""
     table = Table()
     for name in ("galaxy", "state", "done", "chunks", "failed", "spaxels", "why"):
         table.add_column(name, justify="left" if name in ("galaxy", "state", "why") else "right", overflow="fold")
     for galaxy in found.galaxies:
         chunks = f"{galaxy.chunks_done}/{galaxy.chunks}" if galaxy.chunks else "-"
         failed = str(galaxy.chunks_failed) if galaxy.chunks_failed else ""
+        step = f" ({galaxy.step})" if galaxy.step in ("measure", "sum") else ""
         table.add_row(
             galaxy.name,
-            galaxy.state,
+            f"{galaxy.state}{step}",
             f"{galaxy.share:.0%}",
             chunks,
             failed,
             str(galaxy.spaxels or "-"),
             escape(galaxy.error),
         )
-    return [*lines, table]
+    return table

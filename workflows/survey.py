@@ -21,7 +21,7 @@ from galprote.pipeline.mock import make_mock, truth_path
 from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES
 from galprote.pipeline.provenance import NUMERIC_VERSION
 from galprote.pipeline.store import GalaxyStore
-from galprote.workflows.capacity import capacity
+from galprote.workflows.capacity import capacity, is_local
 from galprote.workflows.cluster import Keeper, check_cluster, start_cluster
 from galprote.workflows.dashboard import shown
 from galprote.workflows.disk import disk_words
@@ -29,10 +29,12 @@ from galprote.workflows.dispatch import Dispatcher
 from galprote.workflows.galaxy import GalaxyJob, check_galaxy
 from galprote.workflows.lock import sole_run
 from galprote.workflows.logbook import GalaxyResult, Logbook
-from galprote.workflows.planning import galaxy_plan, inputs_in_the_way, missing_inputs, mock_cube_path
+from galprote.workflows.planning import galaxy_plan, mock_cube_path
 from galprote.workflows.progress import RunProgress
+from galprote.workflows.report.files import refuse_report_links
 from galprote.workflows.reports import performance_reports
 from galprote.workflows.stop import StoppedError, StopRequest, is_disk_full
+from galprote.workflows.survey_inputs import inputs_in_the_way, refuse_missing
 from galprote.workflows.work import GalaxyWork, begin_galaxy
 from galprote.workflows.workers import check_workers, gpu_workers, patience_of, try_out
 
@@ -78,23 +80,31 @@ def run_survey(
     StoppedError
         If the run was asked to stop, the disk is full, or the workers are lost; what is finished is kept.
     """
-    missing = missing_inputs(survey)
-    problems = list(missing.values()) if len(missing) == len(survey.galaxies) else inputs_in_the_way(survey, missing)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    missing = refuse_missing(survey)
+    if taken := inputs_in_the_way(survey, missing):
+        raise ConfigError("\n".join(taken.values()))
     check_cluster(survey.cluster)
     refuse_links(survey.output, [galaxy.name for galaxy in survey.galaxies])
+    if survey.report:
+        refuse_report_links(survey.output, [galaxy.name for galaxy in survey.galaxies])
     model, templates = load_model(survey)
     stop = stop or StopRequest()
     with sole_run(survey.output, progress.message):
         logbook = Logbook(survey, progress, stop, command)
         for name, text in missing.items():
             logbook.failed(name, ConfigError(text), [])
-        jobs = _check(survey, model, templates, logbook, stop, overwrite=overwrite)
+        try:
+            jobs = _check(survey, model, templates, logbook, stop, overwrite=overwrite)
+        except KeyboardInterrupt:
+            jobs, stop.patient = [], True
+            stop.ask("SIGINT")
         logbook.plan(jobs)
         try:
             if jobs and not stop.requested:
                 _compute(survey, jobs, model, templates, logbook, stop)
+        except KeyboardInterrupt:
+            stop.patient = True
+            stop.ask("SIGINT")
         except GalproteError as error:
             logbook.reason = f"failed: {error}"
             raise
@@ -104,7 +114,7 @@ def run_survey(
             stop.ask("disk full")
         finally:
             results = logbook.close()
-    if stop.requested:
+    if stop.requested and any(result.outcome == "stopped" for result in results):
         raise StoppedError(_stop_words(survey, jobs, stop.reason), results)
     return results
 
@@ -185,7 +195,9 @@ def _compute(
     with ExitStack() as stack:
         if survey.cluster.dashboard is not None:
             stack.enter_context(shown(logbook.monitor))
+        stop.patient = is_local(survey.cluster)  # half a cluster is not easily taken down; a queue may take hours
         client, keeper = stack.enter_context(_cluster(survey, jobs, model, logbook))
+        stop.patient = True
         check_workers(client, survey.cluster, model.device, survey.output, keeper, stop, logbook.say)
         if stop.requested:
             return
@@ -211,8 +223,10 @@ def _compute(
             say=logbook.say,
         )
         begin = partial(begin_galaxy, model=model, templates=templates, listener=logbook, gpu=gpu)
+        logbook.report.client = client
         with _opened(jobs, begin, logbook, stop) as galaxies:
             dispatcher.run(galaxies)
+        logbook.report.wait(stop)
 
 
 @contextmanager

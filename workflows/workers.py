@@ -11,6 +11,7 @@ import torch
 from distributed import Client
 
 from galprote.model.errors import ConfigError
+from galprote.model.wording import count
 from galprote.pipeline.cluster_config import AnyCluster, ExistingCluster
 from galprote.pipeline.provenance import NUMERIC_VERSION
 from galprote.workflows.capacity import is_local
@@ -82,8 +83,8 @@ def _nobody(client: Client, cluster: AnyCluster, device: str, waited: float) -> 
     there = len(_known(client))
     if device == "cuda" and there:
         return (
-            f"cluster: no worker has a GPU: {there} worker(s), none with the resource GPU, after {waited:.0f} s; start "
-            'workers with --resources "GPU=1", or set model.device: cpu'
+            f"cluster: no worker has a GPU: {count(there, 'worker')}, none with the resource GPU, after {waited:.0f} "
+            's; start workers with --resources "GPU=1", or set model.device: cpu'
         )
     return f"cluster: no worker of {cluster.type} came within {waited:.0f} s"
 

@@ -13,13 +13,11 @@ from benchmarks.speed.inference import KINDS, make_predictor
 from benchmarks.speed.setup import Setup
 from galprote.model.decoder import Decoder
 from galprote.model.predictor import CPU_BATCH
-from galprote.model.rivals import Nnls, Ppxf
+from galprote.model.rivals import NO_INFORMATION, MovingPpxf, Nnls, Ppxf
 
 SPECTRA: Final = 32
 #: Degree of the multiplicative polynomials that take the place of dust.
 POLYNOMIALS: Final = 12
-#: A noise for samples without information that pPXF takes: it asks for finite ones.
-NO_INFORMATION: Final = 1e3
 
 Fit = Callable[[NDArray[np.float64], NDArray[np.float64]], Any]
 
@@ -37,17 +35,6 @@ class PolynomialPpxf(Ppxf):
             return found
 
         self._fit = with_polynomials
-
-
-class MovingPpxf(Ppxf):
-    """pPXF with dust that finds velocity and dispersion, too, as the network does."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        super().__init__(decoder)
-        fit = self._fit
-        self._fit = lambda templates, galaxy, sigma, velscale, _, **settings: fit(
-            templates, galaxy, sigma, velscale, [0.0, 60.0], **settings | {"moments": 2}
-        )
 
 
 def measure(setup: Setup) -> Part:

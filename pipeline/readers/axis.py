@@ -15,6 +15,7 @@ from astropy.wcs import WCS, WCSSUB_SPECTRAL
 from numpy.typing import NDArray
 
 from galprote.model.errors import CubeError
+from galprote.model.wording import count
 
 Medium = Literal["air", "vacuum"]
 
@@ -150,7 +151,7 @@ def checked_axis(
         If there are fewer than two channels, or wavelengths are not monotonic or not plausible.
     """
     if values.size < 2:
-        raise CubeError(f"the spectral axis has {values.size} channel(s): a cube of spectra is wanted")
+        raise CubeError(f"the spectral axis has {count(values.size, 'channel')}: a cube of spectra is wanted")
     steps = np.diff(values)
     if not np.isfinite(values).all() or not ((steps > 0).all() or (steps < 0).all()):
         raise CubeError(f"the wavelengths of the spectral axis (CTYPE '{ctype}', unit '{unit}') are not monotonic")

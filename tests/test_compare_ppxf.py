@@ -1,0 +1,157 @@
+"""`compare --ppxf`: the same spectra, fitted by both, with differences and times."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from galprote.model.checkpoint import load_checkpoint
+from galprote.model.errors import ConfigError
+from galprote.model.rivals import NO_INFORMATION, MovingPpxf
+from galprote.pipeline.maps import open_maps
+from galprote.workflows import ppxf_comparison
+from galprote.workflows.store_cube import find_store_cube
+from tests import surveys
+from tests.test_evaluation import mixture
+
+pytest.importorskip("ppxf")
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What the command says to libraries that are not loaded yet is no concern of other tests."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """A finished galaxy of 12 spaxels, template spectra of S/N 40."""
+    folder = tmp_path_factory.mktemp("ppxf")
+    surveys.write_cube(folder / "cube.fits", (4, 3))
+    survey = surveys.write_survey(folder, [{"name": "N1", "cube": str(folder / "cube.fits")}], checkpoint)
+    (result,) = surveys.run_here(survey)
+    assert result.outcome == "done", result.details
+    return folder / "out" / "N1.zarr"
+
+
+def test_two_spectra(store: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ours are the run's values, at the spaxels that the table names; all is written."""
+    words = ("--ppxf", "2", "--checkpoint", checkpoint, "--cube", store.parent.parent / "cube.fits", "--seed", "3")
+    code, out, error = surveys.call(capsys, "compare", store, *words)
+    assert code == 0, error
+    assert "galprote minus pPXF" in out
+    assert "One thread each" in out
+    assert os.environ["OPENBLAS_NUM_THREADS"] == os.environ["OMP_NUM_THREADS"] == "1"
+    folder = store.parent / "compare" / "N1-vs-ppxf"
+    assert sorted(path.name for path in folder.iterdir()) == ["ppxf.csv", "ppxf.json", "ppxf.png"]
+    record = json.loads((folder / "ppxf.json").read_text())
+    assert record["spectra"] == 2
+    assert record["ratio"] == pytest.approx(record["ppxf_seconds"] / record["network_seconds"])
+    assert record["about"]["machine"]
+    maps = open_maps(store)
+    with (folder / "ppxf.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        at = {"y": int(row["y"]), "x": int(row["x"])}
+        assert float(row["age_lw_galprote"]) == pytest.approx(float(maps["age_lw"].isel(at)), abs=1e-6)
+        assert float(row["snr"]) == pytest.approx(float(maps["snr"].isel(at)), rel=1e-5)
+        assert 0 <= float(row["av_ppxf"]) <= 3
+        assert row["av_reference"] == ""
+    difference = record["differences"]["age_lw"]["galprote minus pPXF"]
+    expected = np.mean([float(row["age_lw_galprote"]) - float(row["age_lw_ppxf"]) for row in rows])
+    assert difference["mean"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ppxf_that_finds_the_motion_finds_the_rest() -> None:
+    """The weights' own templates, at S/N 10,000, with samples that are masked: told by a noise, as `compare` does."""
+    decoder = load_checkpoint().decoder
+    truth, flux, noise = mixture(decoder, 0.73, 1e4)
+    flux[100:110] += 1.0
+    noise[100:110] = NO_INFORMATION
+    found = MovingPpxf(decoder, 3.0)(flux, noise)
+    assert found.av == pytest.approx(0.73, abs=0.02)
+    grids = found.grid, truth.grid[0].numpy()
+    means = [(grid.sum(0) @ decoder.log_ages, grid.sum(1) @ decoder.metallicities) for grid in grids]
+    np.testing.assert_allclose(means[0], means[1], atol=0.03)
+
+
+def test_one_thread_is_told_before_numpy_is_there() -> None:
+    """Linear algebra reads its number of threads once: a command that had imported numpy would come too late."""
+    words = "import sys, galprote.workflows.cli; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", words], check=False).returncode == 0
+
+
+def test_spectra_are_chosen_over_the_whole_range_of_snr(store: Path) -> None:
+    maps = open_maps(store).load()
+    snr = np.sort(maps["snr"].values[np.isfinite(maps["age_lw"].values)])
+    chosen = ppxf_comparison._choose(maps, 3, 1, None)
+    thirds = np.searchsorted(snr, np.sort(maps["snr"].values[chosen.y, chosen.x])) * 3 // len(snr)
+    np.testing.assert_array_equal(thirds, [0, 1, 2])
+    again = ppxf_comparison._choose(maps, 3, 1, None)
+    np.testing.assert_array_equal(again.y, chosen.y)
+    everything = ppxf_comparison._choose(maps, 1000, 1, None)
+    assert len(everything.y) == len(snr)
+
+
+def test_bins_are_chosen_whole(store: Path) -> None:
+    """Each bin at most once, with all of its spaxels; the reference there is its mean."""
+    maps = open_maps(store).load()
+    fitted = np.isfinite(maps["age_lw"].values)
+    maps["bin_id"] = (("y", "x"), np.where(fitted, np.arange(4)[:, None] // 2 + 10, -1).astype(np.int32))
+    chosen = ppxf_comparison._choose(maps, 5, 1, None)
+    assert chosen.places == "bins"
+    assert sorted(chosen.bins) == [10, 11]
+    for number, (y, x) in zip(chosen.bins, chosen.members, strict=True):
+        np.testing.assert_array_equal(maps["bin_id"].values == number, _painted(y, x))
+    theirs = np.arange(12.0).reshape(4, 3)
+    item = mock.Mock(theirs_only=theirs)
+    item.quantity.name = "av"
+    found = ppxf_comparison._reference(mock.Mock(compared=(item,)), "av", chosen.members)
+    np.testing.assert_allclose(found, [theirs[maps["bin_id"].values == number].mean() for number in chosen.bins])
+
+
+def _painted(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    image = np.zeros((4, 3), dtype=bool)
+    image[y, x] = True
+    return image
+
+
+def test_what_is_missing_is_said_first(store: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = store.parent / "compare" / "N1-vs-nothing"
+    with mock.patch.object(ppxf_comparison, "find_spec", return_value=None):
+        code, _, error = surveys.call(capsys, "compare", store, "--ppxf", "2")
+    assert code == 2
+    assert "pip install 'galprote[compare]'" in error
+    code, _, error = surveys.call(capsys, "compare", store, "--ppxf", "2")
+    assert code == 2
+    assert "was made with other weights" in error
+    code, _, error = surveys.call(
+        capsys, "compare", store, "--ppxf", "2", "--cube", "nowhere.fits", "--output", nothing
+    )
+    assert code == 2
+    assert "--cube nowhere.fits: no such file" in error
+    assert not nothing.exists()
+
+
+def test_the_cube_is_found_where_the_run_had_it(tmp_path: Path) -> None:
+    store, cube = tmp_path / "out" / "N1.zarr", tmp_path / "cubes" / "c.fits"
+    for folder in (store, cube.parent):
+        folder.mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"the cube that it was made from, c\.fits, was not found"):
+        find_store_cube(store, "N1", "c.fits")
+    cube.touch()
+    (store.parent / "run.json").write_text(json.dumps({"galaxies": [{"name": "N1", "cube": str(cube)}]}))
+    assert find_store_cube(store, "N1", "c.fits") == cube
+    (store.parent / "run.json").write_text("{}")
+    (store.parent / "mock").mkdir()
+    (store.parent / "mock" / "c.fits").touch()
+    assert find_store_cube(store, "N1", "c.fits") == store.parent / "mock" / "c.fits"
+    assert find_store_cube(store, "N1", "c.fits", cube) == cube

@@ -1,0 +1,191 @@
+"""Radial profiles: of discs that are known exactly, however the pixels lie."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from astropy import units as u
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from galprote.pipeline.trusted_light import ProfileError, brightest
+from tests.discs import CENTRE, disc_maps, disc_radius, distrust
+
+PA, INCLINATION, GRADIENT = 35.0, 60.0, -0.05
+
+
+def slope(profile: xr.Dataset) -> float:
+    known = profile.where(profile["n"] > 5, drop=True)
+    return float(np.polyfit(known["mean_radius"], known["mean"], 1)[0])
+
+
+@settings(max_examples=6)
+@given(
+    angle=st.floats(-180, 180),
+    parity=st.sampled_from([-1.0, 1.0]),
+    pa=st.floats(-90, 270),
+    inclination=st.floats(0, 75),
+)
+def test_an_inclined_disc_comes_back_whichever_way_its_pixels_lie(
+    angle: float, parity: float, pa: float, inclination: float
+) -> None:
+    maps = disc_maps(angle=angle, parity=parity, pa=pa, inclination=inclination)
+    part = maps.isel(y=slice(None, None, -1), x=slice(5, 60))
+    profile = part.galprote.radial_profile(center=CENTRE, pa=pa, inclination=inclination)
+    assert slope(profile) == pytest.approx(GRADIENT, rel=0.01)
+    rings = profile.where(profile["n"] > 0, drop=True)
+    np.testing.assert_allclose(rings["mean"], 9.8 + GRADIENT * rings["mean_radius"], atol=1e-5)
+    assert (rings["p84"] - rings["p16"] <= -GRADIENT * (rings["radius_outer"] - rings["radius_inner"]) + 1e-5).all()
+
+
+@pytest.mark.parametrize("wrong", [{"pa": PA + 90}, {"pa": -PA}, {"inclination": 0.0}, {"inclination": 30.0}])
+def test_the_wrong_disc_does_not(wrong: dict[str, float]) -> None:
+    right = {"pa": PA, "inclination": INCLINATION}
+    maps = disc_maps()
+    good = maps.galprote.radial_profile(center=CENTRE, **right)
+    bad = maps.galprote.radial_profile(center=CENTRE, **(right | wrong))
+    assert abs(slope(bad) / GRADIENT - 1) > 0.05
+    middle = slice(2, 8)
+    assert float((bad["p84"] - bad["p16"])[middle].mean()) > 2 * float((good["p84"] - good["p16"])[middle].mean())
+
+
+@pytest.mark.parametrize("angle", [0.0, 130.0])
+def test_the_centre_is_where_the_light_is(angle: float) -> None:
+    maps = disc_maps(angle=angle, inclination=30.0)
+    maps["flux"].values[3:6, 3:6] = 1e6  # a star, brighter than the galaxy
+    distrust(maps, slice(2, 7), slice(2, 7))
+    assert brightest(maps) == pytest.approx((29.5, 31.5), abs=0.1)
+    profile = maps.galprote.radial_profile(pa=PA, inclination=30.0)
+    assert profile.attrs["center_ra"] == pytest.approx(CENTRE.ra.deg, abs=0.02 / 3600)
+    assert profile.attrs["center_dec"] == pytest.approx(CENTRE.dec.deg, abs=0.02 / 3600)
+    assert profile.attrs["center"] == "the brightest light"
+    assert slope(profile) == pytest.approx(GRADIENT, rel=0.01)
+    given_pixel = maps.galprote.radial_profile(center=(29.5, 31.5), pa=PA, inclination=30.0)
+    xr.testing.assert_allclose(given_pixel, maps.galprote.radial_profile(center=CENTRE, pa=PA, inclination=30.0))
+
+
+def test_only_what_is_trusted_counts() -> None:
+    maps = disc_maps()
+    sound = maps.galprote.radial_profile(center=CENTRE, pa=PA, inclination=INCLINATION)
+    maps["age_lw"].values[10:20, 10:20] = 5.0
+    maps["age_lw"].values[40, 40] = np.nan
+    distrust(maps, slice(10, 20), slice(10, 20))
+    profile = maps.galprote.radial_profile(center=CENTRE, pa=PA, inclination=INCLINATION)
+    assert int(sound["n"].sum() - profile["n"].sum()) == 101
+    assert slope(profile) == pytest.approx(GRADIENT, rel=0.01)
+
+
+def test_means_errors_and_percentiles_are_those_of_textbooks() -> None:
+    rng = np.random.default_rng(3)
+    maps = disc_maps(inclination=0.0, gradient=0.0)
+    maps["age_lw"].values[:] = 9 + 0.2 * rng.standard_normal(maps["age_lw"].shape)
+    ring = {"center": CENTRE, "edges": [1.0, 3.0]}
+    flat = maps.galprote.radial_profile(**ring, weights="area").isel(radius=0)
+    y, x = (values - middle for values, middle in zip(np.mgrid[:60, :64], (29.5, 31.5), strict=True))
+    inside = (np.hypot(y, x) * 0.2 >= 1) & (np.hypot(y, x) * 0.2 < 3)
+    values, light = maps["age_lw"].values[inside].astype(float), maps["flux"].values[inside].astype(float)
+    assert int(flat["n"]) == len(values) == int(flat["n_independent"])
+    assert float(flat["mean"]) == pytest.approx(values.mean())
+    assert float(flat["standard_error"]) == pytest.approx(values.std(ddof=1) / np.sqrt(len(values)))
+    np.testing.assert_allclose(
+        [flat["p16"], flat["median"], flat["p84"]], np.percentile(values, (16, 50, 84)), atol=2e-3
+    )
+    weighed = maps.galprote.radial_profile(**ring).isel(radius=0)
+    assert float(weighed["mean"]) == pytest.approx(np.average(values, weights=light))
+    assert maps.galprote.radial_profile(**ring).attrs["weights"] == "flux"
+    density = maps.galprote.radial_profile("stellar_mass_density", **ring)
+    assert density.attrs["weights"] == "area"
+    assert float(density["mean"][0]) == pytest.approx(maps["stellar_mass_density"].values[inside].mean(), rel=1e-5)
+
+
+def test_the_standard_error_is_the_scatter_of_the_mean() -> None:
+    maps = disc_maps(inclination=0.0, gradient=0.0)
+    means, errors = [], []
+    for seed in range(20):
+        noise = np.random.default_rng(seed).standard_normal(maps["age_lw"].shape)
+        maps["age_lw"].values[:] = noise
+        ring = maps.galprote.radial_profile(center=CENTRE, edges=[1.0, 3.0])
+        means.append(float(ring["mean"][0]))
+        errors.append(float(ring["standard_error"][0]))
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.5)
+
+
+def test_the_spaxels_of_a_bin_are_one_measurement() -> None:
+    maps = disc_maps(inclination=0.0, gradient=0.0)
+    rng = np.random.default_rng(1)
+    ids = (np.arange(60)[:, None] // 3) * 100 + np.arange(64)[None, :] // 3
+    maps["age_lw"].values[:] = rng.standard_normal(10_000)[ids]
+    spaxels = maps.galprote.radial_profile(center=CENTRE, edges=[0, 5], weights="area")
+    binned = maps.assign(bin_id=(("y", "x"), ids)).galprote.radial_profile(center=CENTRE, edges=[0, 5], weights="area")
+    assert float(binned["mean"][0]) == pytest.approx(float(spaxels["mean"][0]))
+    assert int(binned["n"][0]) == int(spaxels["n"][0])
+    assert float(binned["standard_error"][0] / spaxels["standard_error"][0]) == pytest.approx(3, rel=0.1)
+    assert int(binned["n_independent"][0]) < int(binned["n"][0]) / 7
+
+
+def test_radii_are_those_of_the_disc() -> None:
+    maps = disc_maps(angle=70.0, parity=1.0)
+    radius = maps.isel(y=slice(3, 40, 2)).galprote.radius(CENTRE, PA, INCLINATION)
+    wanted = disc_radius(maps.galprote.sky(), PA, INCLINATION)
+    np.testing.assert_allclose(radius, wanted[3:40:2], atol=1e-6)
+    assert float(maps["age_lw"].where(radius < 2).min()) > 9.8 + 2 * GRADIENT
+    assert maps.isel(y=3).galprote.radius(CENTRE).dims == ("x",)
+    with pytest.raises(ProfileError, match="give pa"):
+        maps.galprote.radius(inclination=20.0)
+
+
+def test_rings_and_distances() -> None:
+    maps = disc_maps()
+    profile = maps.galprote.radial_profile(
+        center=CENTRE, pa=PA, inclination=INCLINATION, step=0.5 * u.arcsec, distance=16
+    )
+    np.testing.assert_allclose(profile["radius"], 0.25 + 0.5 * np.arange(profile.sizes["radius"]))
+    assert int(profile["n"].sum()) == 60 * 64
+    np.testing.assert_allclose(profile["radius_kpc"], profile["radius"] * 16e3 / 206264.806, rtol=1e-6)
+    kpc = maps.galprote.radial_profile(center=CENTRE, distance=52.2 * u.lyr * 1e6)
+    assert kpc.attrs["distance_mpc"] == pytest.approx(16.0, rel=1e-2)
+    default = maps.galprote.radial_profile(center=CENTRE)
+    assert 15 <= default.sizes["radius"] <= 16
+    assert default["radius"].attrs["units"] == "arcsec"
+    assert default["mean"].attrs["units"] == "dex(yr)"
+
+
+def test_without_a_wcs_radii_are_spaxels() -> None:
+    sky = disc_maps(inclination=50.0)
+    maps = sky.drop_vars(["ra", "dec"]).assign_attrs(wcs_header="")
+    profile = maps.galprote.radial_profile(pa=PA, inclination=50.0)
+    assert profile["radius"].attrs["units"] == "spaxel"
+    assert "no celestial WCS" in profile.attrs["position_angle"]
+    assert slope(profile) == pytest.approx(GRADIENT * 0.2, rel=0.01)
+    with pytest.raises(ProfileError, match="no celestial WCS"):
+        maps.galprote.radial_profile(distance=16)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"name": "age"}, "no map 'age': there are age_lw"),
+        ({"inclination": 30.0}, "give pa"),
+        ({"pa": 1.0, "inclination": 90.0}, "less than 90"),
+        ({"pa": np.nan}, "pa = nan"),
+        ({"center": "there"}, "expected a SkyCoord"),
+        ({"edges": [3, 1]}, "increasing radii"),
+        ({"edges": [0, 1], "step": 1}, "not both"),
+        ({"weights": "light"}, "expected 'area'"),
+        ({"distance": -1}, "positive number of Mpc"),
+        ({"distance": 3 * u.s}, "expected Mpc"),
+    ],
+)
+def test_what_is_not_understood_is_refused(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(ProfileError, match=words):
+        disc_maps((12, 12)).galprote.radial_profile(**asked)
+
+
+def test_nothing_trusted_gives_no_profile() -> None:
+    maps = disc_maps((12, 12))
+    distrust(maps, slice(None), slice(None))
+    with pytest.raises(ProfileError, match="no spaxel is fitted and trusted"):
+        maps.galprote.radial_profile()
+    with pytest.raises(ProfileError, match="no spaxel is fitted and trusted"):
+        maps.galprote.radial_profile(center=CENTRE)

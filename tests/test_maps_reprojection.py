@@ -1,0 +1,158 @@
+"""Maps on other images' pixels: what is at a place on the sky stays there, and means stay what they are."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from galprote.pipeline.quality import Status
+from galprote.pipeline.reprojection import ReprojectionError, find_target
+from tests.discs import CENTRE, disc_maps, disc_radius, distrust, sky_wcs
+
+PEAK = SkyCoord(184.7 * u.deg + 2.3 * u.arcsec, 14.4 * u.deg - 1.7 * u.arcsec)
+
+
+def peaked(sigma: float = 0.8, **wcs: Any) -> xr.Dataset:
+    """A blob of light (sigma in arcsec) at `PEAK`."""
+    maps = disc_maps((60, 64), **wcs)
+    separation = maps.galprote.sky().separation(PEAK).to_value(u.arcsec)
+    maps["flux"].values[:] = 1000 * np.exp(-0.5 * (separation / sigma) ** 2)
+    return maps
+
+
+def light_centre(maps: xr.Dataset) -> SkyCoord:
+    """Where the light is, by the coordinates of the maps."""
+    light = np.nan_to_num(maps["flux"].values)
+    return SkyCoord(np.average(maps["ra"], weights=light), np.average(maps["dec"], weights=light), unit="deg")
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear", "exact"])
+@pytest.mark.parametrize(("angle", "parity", "scale"), [(37.0, -1.0, 0.13), (-110.0, 1.0, 0.31), (75.0, -1.0, 0.6)])
+def test_a_peak_stays_at_its_place_on_the_sky(method: str, angle: float, parity: float, scale: float) -> None:
+    side = int(24 / scale)
+    target = sky_wcs((side, side + 3), angle=angle, parity=parity, scale=scale)
+    found = peaked(angle=-20.0).galprote.reproject_to(target, "flux", method=method)
+    assert found.sizes == {"y": side, "x": side + 3}
+    nearby = (0.1 if method != "nearest" else 0.2) * 0.2 * u.arcsec
+    assert light_centre(found).separation(PEAK) < nearby
+    # By the target's own WCS, too, and by that of the result.
+    light = np.nan_to_num(found["flux"].values)
+    y, x = (np.average(grid, weights=light) for grid in np.mgrid[:side, : side + 3])
+    for wcs in (target, found.galprote.wcs):
+        assert wcs.pixel_to_world(x, y).separation(PEAK) < nearby
+    peak = found["flux"].stack(spaxel=("y", "x")).idxmax().item()
+    assert found.galprote.sky()[peak].separation(PEAK) < (scale + 0.2) * u.arcsec
+
+
+@pytest.mark.parametrize("method", ["bilinear", "exact"])
+@pytest.mark.parametrize("scale", [0.13, 0.5])
+def test_means_stay_what_they_are_and_light_is_kept(method: str, scale: float) -> None:
+    maps = peaked(inclination=20.0)
+    target = sky_wcs((int(16 / scale), int(16 / scale)), angle=20.0, scale=scale)
+    found = maps.galprote.reproject_to(target, ["flux", "age_lw"], method=method)
+    inside = (found["footprint"] > 0.999) & np.isfinite(found["age_lw"])
+    radius = disc_radius(found.galprote.sky(), 35.0, 20.0)
+    np.testing.assert_allclose(found["age_lw"].values[inside], (9.8 - 0.05 * radius)[inside], atol=0.01)
+    assert found.attrs["spaxel_area_ratio"] == pytest.approx((scale / 0.2) ** 2, rel=1e-6)
+    per_pixel = found["flux"] * found.attrs["spaxel_area_ratio"]
+    tolerance = 0.03 if method == "bilinear" else 0.005
+    assert float(per_pixel.sum()) == pytest.approx(float(maps["flux"].sum()), rel=tolerance)
+
+
+def test_a_flat_map_with_holes_stays_flat() -> None:
+    maps = disc_maps()
+    maps["age_lw"].values[:] = 9.0
+    maps["age_lw"].values[::7, ::5] = np.nan
+    distrust(maps, slice(40, 50), slice(10, 20))
+    maps["age_lw"].values[40:50, 10:20] = 5.0
+    target = sky_wcs((90, 90), angle=33.0, scale=0.17)
+    for method in ("nearest", "bilinear", "exact"):
+        found = maps.galprote.reproject_to(target, "age_lw", method=method)
+        values = found["age_lw"].values
+        np.testing.assert_allclose(values[np.isfinite(values)], 9.0, atol=1e-5)
+        covered = found["footprint"].values > 0.999
+        assert 0.85 < np.isfinite(values[covered]).mean() < 0.99  # holes stay, and are filled from their sides at most
+        assert not np.isfinite(values[found["footprint"].values == 0]).any()
+    kept = maps.galprote.reproject_to(target, "age_lw", method="nearest", trusted_only=False)
+    assert float(kept["age_lw"].min()) == 5.0
+
+
+def test_status_is_that_of_the_nearest_spaxel_and_outside_there_is_no_data() -> None:
+    maps = disc_maps()
+    distrust(maps, slice(20, 40), slice(20, 30))
+    target = sky_wcs((150, 150), angle=33.0, scale=0.12)
+    found = maps.galprote.reproject_to(target, "age_lw")
+    assert found["status"].dtype == np.int32
+    row, column = (np.rint(value).astype(int) for value in maps.galprote.wcs.world_to_pixel(found.galprote.sky())[::-1])
+    inside = (row >= 0) & (row < 60) & (column >= 0) & (column < 64)
+    wanted = np.full(inside.shape, int(Status.NO_DATA))
+    wanted[inside] = maps["status"].values[row[inside], column[inside]]
+    edge = np.abs(maps.galprote.wcs.world_to_pixel(found.galprote.sky()) - np.stack([column, row])).max(axis=0) > 0.49
+    np.testing.assert_array_equal(found["status"].values[~edge], wanted[~edge])
+    assert not found.galprote.good().values[~inside & ~edge].any()
+
+
+def test_the_accessor_works_on_what_was_laid_over(tmp_path: Path) -> None:
+    maps = disc_maps(angle=15.0)
+    target = sky_wcs((80, 90), angle=-50.0, scale=0.17)
+    found = maps.galprote.reproject_to(target)
+    assert set(found.data_vars) == {*maps.data_vars, "footprint"}
+    profile = found.galprote.radial_profile(center=CENTRE, pa=35.0, inclination=60.0)
+    known = profile.where(profile["n"] > 20, drop=True)
+    assert float(np.polyfit(known["mean_radius"], known["mean"], 1)[0]) == pytest.approx(-0.05, rel=0.02)
+    part = found.galprote.cutout(PEAK, size=2)
+    assert part.galprote.wcs.pixel_to_world(0, 0).separation(part.galprote.sky()[0, 0]) < 1e-6 * u.arcsec
+    back = found.galprote.reproject_to(maps, "age_lw")
+    both = np.isfinite(back["age_lw"]) & (disc_radius(maps.galprote.sky(), 35.0, 60.0) > 1)
+    np.testing.assert_allclose(back["age_lw"].values[both], maps["age_lw"].values[both], atol=0.02)
+
+
+def test_a_target_in_any_form(tmp_path: Path) -> None:
+    wcs = sky_wcs((30, 40), angle=20.0, scale=0.5)
+    header = wcs.to_header()
+    image = fits.ImageHDU(np.zeros((30, 40), np.float32), header, name="SCI")
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(tmp_path / "hst.fits")
+    cube = fits.PrimaryHDU(np.zeros((1, 3, 30, 40), np.float32), header)
+    cube.header.update({"WCSAXES": 4, "CTYPE3": "FREQ", "CRVAL3": 2.3e11, "CDELT3": 1e6, "CUNIT3": "Hz", "CRPIX3": 1})
+    cube.header.update({"CTYPE4": "STOKES", "CRVAL4": 1.0, "CDELT4": 1.0, "CRPIX4": 1.0})
+    cube.writeto(tmp_path / "alma.fits")
+    packed = fits.CompImageHDU(image.data, header, name="SCI")
+    fits.HDUList([fits.PrimaryHDU(), packed]).writeto(tmp_path / "packed.fits")
+    targets: list[Any] = [
+        image, image.header, wcs, tmp_path / "hst.fits", f"{tmp_path}/hst.fits[SCI]", f"{tmp_path}/hst.fits[1]",
+        tmp_path / "alma.fits", tmp_path / "packed.fits",
+    ]  # fmt: skip
+    for target in targets:
+        found, shape = find_target(target)
+        assert shape == (30, 40)
+        assert found.pixel_to_world(5, 7).separation(wcs.pixel_to_world(5, 7)) < 1e-6 * u.arcsec
+    wcs.array_shape = None
+    assert find_target(wcs, (5, 6))[1] == (5, 6)
+    maps = disc_maps((20, 20))
+    first, second = (maps.galprote.reproject_to(target, "age_lw") for target in (targets[0], targets[6]))
+    xr.testing.assert_allclose(first, second)
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "words"),
+    [
+        (fits.Header(), {}, "no celestial WCS"),
+        (WCS(naxis=2), {}, "no celestial WCS"),
+        (3, {}, "target int: no"),
+        ("nothing.fits", {}, "target nothing.fits: no such file"),
+        (sky_wcs((4, 4)).to_header(), {}, "give shape="),
+        (sky_wcs((4, 4)), {"method": "cubic"}, "expected one of nearest, bilinear, exact"),
+        (sky_wcs((4, 4)), {"names": "age"}, "no map 'age': there are age_lw"),
+        (sky_wcs((20_000, 20_000)), {}, "take 16 GB: name fewer maps"),
+    ],
+)
+def test_what_cannot_be_done_says_why(target: Any, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(Exception, match=words) as raised:
+        disc_maps((12, 12)).galprote.reproject_to(target, **asked)
+    assert raised.type is ReprojectionError or "no such file" in words

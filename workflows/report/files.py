@@ -1,0 +1,132 @@
+"""Names of the report's files, and how they are written: whole, by no one but galprote, and through no link."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from galprote.model.errors import ConfigError, GalproteError
+
+FOLDER: Final = "report"
+#: Raise it when pages look different for the same products: they are then made again.
+PAGE_VERSION: Final = 1
+#: What the first lines of each page hold: a file without it is not replaced.
+MARK: Final = '<meta name="generator" content="galprote'
+#: As `GalaxyConfig.name` demands: names are read back from files here, and become paths.
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+class ReportError(GalproteError):
+    """A page cannot be made or written."""
+
+
+def report_folder(output: Path) -> Path:
+    """The folder of a survey's report."""
+    return output / FOLDER
+
+
+def index_file(output: Path) -> Path:
+    """The survey's page."""
+    return output / FOLDER / "index.html"
+
+
+def page_name(name: str) -> str:
+    """Name of a galaxy's page. No galaxy's name begins with _, so that one called `index` gets a page, too."""
+    return f"{'_' if name.lower() == 'index' else ''}{name}.html"
+
+
+def page_file(output: Path, name: str) -> Path:
+    """A galaxy's page."""
+    return output / FOLDER / page_name(name)
+
+
+def card_file(output: Path, name: str) -> Path:
+    """What the survey's page says of a galaxy, beside the galaxy's own page."""
+    return output / FOLDER / f"{name}.json"
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be a galaxy's name."""
+    return NAME.fullmatch(text) is not None
+
+
+def report_paths(output: Path, names: Iterable[str]) -> list[Path]:
+    """All that a report writes."""
+    pages = [path for name in names for path in (page_file(output, name), card_file(output, name))]
+    return [report_folder(output), index_file(output), *pages]
+
+
+def refuse_report_links(output: Path, names: Iterable[str]) -> None:
+    """Refuse symbolic links where the report will be.
+
+    Raises
+    ------
+    ConfigError
+        Naming every link and what it leads to.
+    """
+    links = [path for path in report_paths(output, names) if path.is_symlink()]
+    if links:
+        words = "the report is not written through links; remove it, or set report: false"
+        raise ConfigError("\n".join(f"{path} is a link to {path.readlink()}: {words}" for path in links))
+
+
+def read_card(output: Path, name: str) -> dict[str, Any] | None:
+    """What is known of a galaxy's page: None if there is no page, or nothing that can be read."""
+    try:
+        card = dict(json.loads(card_file(output, name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    known = card.get("page_version") == PAGE_VERSION and card.get("galaxy") == name
+    return card if known and page_file(output, name).is_file() else None
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page.
+
+    Raises
+    ------
+    ReportError
+        If a file that is not galprote's, or a link, has its name.
+    OSError
+        If the disk is full, for example; nothing of the page is left then.
+    """
+    for place in (path.parent, path):
+        if place.is_symlink():
+            raise ReportError(f"{place} is a link: the report is not written through links")
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if MARK not in file.read(2000):
+                raise ReportError(f"{path}: not a page of galprote's: move it away, and make the report again")
+    except FileNotFoundError:
+        pass
+    write_whole(path, text)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file; it appears when it is complete, whoever else is writing it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def remove_page(output: Path, name: str) -> None:
+    """Remove a page that is of other products than those that are there."""
+    card_file(output, name).unlink(missing_ok=True)
+    page_file(output, name).unlink(missing_ok=True)
+
+
+def sweep(output: Path) -> None:
+    """Remove what a killed process had half written; nobody may be writing now."""
+    for orphan in report_folder(output).glob(".*.partial"):
+        orphan.unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""The numbers of a selection as HTML."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galprote.pipeline.map_styles import style_of
+from galprote.pipeline.quality import Status
+from galprote.workflows.viewer.selection import Selection
+from galprote.workflows.viewer.stored import StoredGalaxy
+from galprote.workflows.viewer.values import Numbers, flag_counts
+
+#: Units as the table writes them.
+UNITS: Final = {
+    "dex(yr)": "dex", "solMass / solLum": "M☉/L☉", "solMass / pc2": "M☉/pc²", "km / s": "km/s",
+}  # fmt: skip
+#: Short names for the table; other maps have the titles of their styles.
+NAMES: Final = {
+    "age_lw": "log age", "age_mw": "log age (mass)", "metallicity_lw": "[M/H]", "metallicity_mw": "[M/H] (mass)",
+    "av": "A_V", "ebv_stars": "E(B−V)", "mass_to_light": "M/L_V", "stellar_mass_density": "mass density",
+    "t50": "t50", "t90": "t90", "snr": "S/N", "residual_rms": "residual rms", "filled_fraction": "filled fraction",
+    "replaced_samples": "replaced", "noise_scale": "noise scale", "trust": "trust", "flux": "flux",
+}  # fmt: skip
+
+REGION_HEADS: Final = ["", "mean", "median", "scatter", ""]
+
+
+def number(value: float, error: float = math.nan) -> str:
+    """Write a value with as many digits as its error has a meaning for; without an error four."""
+    if not math.isfinite(value):
+        return "–"
+    if math.isfinite(error) and error > 0:
+        digits = max(0, 1 - math.floor(math.log10(error)))
+        text = f"{value:,.{min(digits, 6)}f} ± {error:,.{min(digits, 6)}f}"
+    elif value == round(value) and abs(value) < 1e7:
+        text = f"{value:,.0f}"
+    else:
+        text = (
+            f"{value:.4g}"
+            if 1e-3 <= abs(value) < 1e4
+            else f"{value:,.0f}"
+            if 1e4 <= abs(value) < 1e7
+            else f"{value:.3e}"
+        )
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def title(galaxy: StoredGalaxy, selection: Selection) -> str:
+    """Name a selection."""
+    count = len(selection)
+    if selection.kind == "spaxel":
+        words = f"Spaxel y {selection.y[0]}, x {selection.x[0]}"
+        if galaxy.wcs is not None:
+            sky = galaxy.wcs.pixel_to_world(int(selection.x[0]), int(selection.y[0])).icrs
+            words += f" · RA {sky.ra.deg:.5f}°, Dec {sky.dec.deg:+.5f}°".replace("-", "\N{MINUS SIGN}")
+        return words
+    if selection.kind == "bin":
+        return f"Bin {galaxy.map('bin_id')[selection.y[0], selection.x[0]]} · {count:,} spaxels"
+    of_bins = f" in {selection.bins:,} bins" if selection.bins else ""
+    few = f" (every {selection.step}th row and column stands for all)" if selection.step > 1 else ""
+    return f"Region of {count * selection.step**2:,} spaxels{of_bins}{few}"
+
+
+def table(
+    galaxy: StoredGalaxy, selection: Selection, numbers: Sequence[Numbers], others: Sequence[Numbers], hidden: int
+) -> str:
+    """The numbers as a table, and the flags."""
+    other = {found.name: found for found in others}
+    heads = ["", "A", "B", "A − B"] if others else ["", "value", ""] if selection.single else REGION_HEADS
+    rows = "".join(_row(galaxy, selection, found, other) for found in numbers)
+    status = galaxy.map("status")[selection.y, selection.x]
+    used = int(np.count_nonzero((status & hidden) == 0))
+    words = "All spaxels count." if used == len(selection) else f"{used:,} of {len(selection):,} spaxels count."
+    count = "" if selection.single else f'<p id="used">{words}</p>'
+    head = "".join(f"<th>{word}</th>" for word in heads)
+    return f"{count}<table class=values><tr>{head}</tr>{rows}</table>{flags(status, single=selection.single)}"
+
+
+def _row(galaxy: StoredGalaxy, selection: Selection, found: Numbers, other: dict[str, Numbers]) -> str:
+    about = galaxy.attributes(found.name)
+    name = NAMES.get(found.name, style_of(found.name, about).title)
+    unit = str(about.get("units", ""))
+    short = UNITS.get(unit, unit if len(unit) < 8 else "")
+    help_text = escape(
+        f"{about.get('long_name', '')} ({unit})" if unit else str(about.get("long_name", "")), quote=True
+    )
+    first = f'<td title="{help_text}">{escape(name)}</td>'
+    if other:
+        cells = _compared(selection, found, other.get(found.name))
+    elif selection.single:
+        cells = [number(found.value, found.error), escape(short)]
+    else:
+        cells = [number(found.value), number(found.median), number(found.scatter), escape(short)]
+    return (
+        f'<tr data-map="{escape(found.name, quote=True)}">{first}{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    )
+
+
+def _compared(selection: Selection, found: Numbers, other: Numbers | None) -> list[str]:
+    if other is None:
+        return [number(found.value, found.error), "–", "–"]
+    apart = found.value - other.value
+    return [number(found.value, found.error), number(other.value, other.error), number(apart)]
+
+
+def flags(status: NDArray[np.int32], *, single: bool) -> str:
+    """The status bits of a selection, counted."""
+    counts = flag_counts(status)
+    if not counts:
+        return "<p class=flags>No flags.</p>"
+    words = ", ".join(flag_word(bit) + ("" if single else f" {count:,}") for bit, count in counts.items())
+    return f"<p class=flags><b>Flags</b> {words}</p>"
+
+
+def flag_word(bit: Status) -> str:
+    """A bit in words."""
+    return str(bit.name).lower().replace("_", " ")

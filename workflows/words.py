@@ -1,0 +1,17 @@
+"""The words for what becomes of things: one list, from which messages, tables and records take them."""
+
+from typing import Final, Literal, get_args
+
+#: What became of a galaxy.
+Outcome = Literal["done", "skipped", "incomplete", "failed", "stopped"]
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+
+#: All that can be the matter with a galaxy, in the order of its life.
+GalaxyState = Literal["waiting", "running", "publishing", "done", "incomplete", "failed", "skipped", "stopped"]
+GALAXY_STATES: Final[tuple[GalaxyState, ...]] = get_args(GalaxyState)
+
+#: States in which a galaxy needs nothing more.
+OVER: Final[frozenset[str]] = frozenset({"done", "skipped"})
+
+#: What `plan` calls a galaxy that `run` would not compute.
+CANNOT_RUN: Final = "cannot run"
