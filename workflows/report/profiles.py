@@ -9,7 +9,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from galprote.pipeline.map_wcs import read_wcs
-from galprote.pipeline.profiles import brightest
+from galprote.pipeline.trusted_light import brightest
 from galprote.workflows.report.galaxy_maps import GalaxyMaps, percentiles
 
 PROFILES: Final = ("age_lw", "metallicity_lw", "av", "stellar_mass_density", "mass_to_light", "snr")
