@@ -404,7 +404,7 @@ def test_runs_on_other_spaxels_are_not_compared(galaxy, binned, folder):
 def test_where_the_cube_is_comes_from_the_run_or_is_asked_for(galaxy, folder):
     spectra = Spectra(galaxy)
     assert spectra.cube is None
-    assert "--cube cube.fits" in spectra.missing
+    assert "--cube" in spectra.missing
     (folder / "run.json").write_text(json.dumps({"galaxies": [{"name": "N1", "cube": str(folder / "gone.fits")}]}))
     try:
         assert "gone.fits" in Spectra(galaxy).missing
