@@ -187,8 +187,12 @@ def test_a_command_in_the_background_begins_with_what_is_ignored() -> None:
     """Nothing takes SIGINT from the first line of the command on; what is asked here ends at once."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     seen: list[Any] = []
+
+    def look() -> None:
+        seen.append(signal.getsignal(signal.SIGINT))
+
     try:
-        with mock.patch("galprote.workflows.cli.main", lambda: seen.append(signal.getsignal(signal.SIGINT))):
+        with mock.patch("galprote.workflows.cli.main", look):
             entry.main()
     finally:
         signal.signal(signal.SIGINT, before)
