@@ -68,7 +68,10 @@ def compare(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare maps with published ones, a truth or another run; and with pPXF on some of the spectra."""
+    """Compare maps with published ones, a truth or another run; and with pPXF on some of the spectra.
+
+    Example: galprote-pipeline compare output/NGC4535.zarr --reference NGC4535_MAPS.fits
+    """
     if reference is None and not ppxf:
         raise ConfigError("compare: give --reference FILE, or --ppxf N, or both")
     if ppxf:  # threads that wait for each other would count as pPXF's work: four times its time on two cores
