@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from galprote.model.errors import ConfigError
 from galprote.pipeline.bin_numbers import read_bin_numbers
 from galprote.pipeline.compared_quantities import BY_NAME, COMPARED, ON_REQUEST, Quantity, error_names
-from galprote.pipeline.map_wcs import read_wcs
+from galprote.pipeline.map_wcs import has_wcs, slice_wcs
 from galprote.pipeline.quality import Status
 from galprote.pipeline.reference_file import ReferenceFile, read_fits
 from galprote.pipeline.reference_formats import read_store, use_fits
@@ -106,7 +105,7 @@ def read_reference(path: Path, maps: xr.Dataset, options: ReferenceOptions) -> R
         A `<name>.zarr` of ours, or a FITS file: our `*_MAPS.fits`, a mock's `*_TRUTH.fits`, `*_MAPS.fits` of PHANGS,
         `*_SFH_maps.fits`, `*_KIN_maps.fits` or `*_sfh.fits` of nGIST, or any with maps as images.
     maps : xarray.Dataset
-        Ours, from `open_maps`, whole.
+        Ours, from `open_maps`; also a slice.
     options : ReferenceOptions
 
     Raises
@@ -153,8 +152,7 @@ def _on_spaxels(file: ReferenceFile, path: Path, maps: xr.Dataset, options: Refe
         )
     first = file.planes[named[common[0]][0]]().values
     shape = (maps.sizes["y"], maps.sizes["x"])
-    text = str(maps.attrs.get("wcs_header", ""))
-    our_wcs: WCS | None = read_wcs(text) if text else None
+    our_wcs = slice_wcs(maps) if has_wcs(maps) else None
     onto = OntoSpaxels(
         file.wcs, first.shape, our_wcs, shape, binned=file.bins is not None, ignore_wcs=options.ignore_wcs
     )

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 from galprote.pipeline.comparison import Pairs, compare_pairs, outlying, robust_sigma, running
+from galprote.pipeline.maps import open_maps
 from galprote.pipeline.outliers import find_outliers
 from galprote.pipeline.reference_maps import ReferenceOptions
 from galprote.workflows.comparison_figures import draw_comparison
@@ -240,3 +242,30 @@ def test_wrong_words(store: Path, capsys: pytest.CaptureFixture[str], words: tup
     code, _, error = call(capsys, "compare", store, *(word.replace("STORE", str(store)) for word in words))
     assert code == 2
     assert message in error
+
+
+def with_cards(maps: xr.Dataset) -> xr.Dataset:
+    """Give maps all that a FITS header says."""
+    record = json.loads(maps.attrs["provenance"]) | {"settings": {}, "precision": "float32", "fingerprint": "f"}
+    record["input"] |= {"bytes": 1, "header_sha256": "h"}
+    words = dict.fromkeys(("foreground_law", "foreground_source", "masked_observed", "masked_rest"), "")
+    numbers = dict.fromkeys(("foreground_ebv", "foreground_r_v", "masked_fraction"), 0.0)
+    return maps.assign_attrs(provenance=json.dumps(record), **words, **numbers)
+
+
+@pytest.mark.parametrize("part", [(slice(8, 31), slice(12, 40)), (slice(30, 9, -1), slice(None, None, -1))])
+def test_a_cut_differs_from_its_own_cube_by_nothing(store: Path, tmp_path: Path, part: tuple[slice, slice]) -> None:
+    """A slice has the pixels of the cube that it was cut from, flipped or not, as either of the two."""
+    cut = with_cards(open_maps(store)).isel(y=part[0], x=part[1]).galprote.to_fits(tmp_path / "cut_MAPS.fits")
+    n = int((smooth_maps(SHAPE)["status"][part] == 0).sum())
+    for ours, reference in ((cut, store), (store, cut)):
+        found = compare_maps(ours, reference, ReferenceOptions())
+        for item in found.compared:
+            everything = item.statistics[0]
+            assert (everything.n, everything.rms) == (n, 0)
+    ours = open_maps(cut)
+    found = compare_maps(cut, store, ReferenceOptions(quantities=("age_lw",)))
+    assert found.wcs is not None
+    sky = found.wcs.pixel_to_world(2, 5).icrs
+    assert sky.ra.deg == pytest.approx(float(ours["ra"][5, 2]), abs=1e-8)
+    assert sky.dec.deg == pytest.approx(float(ours["dec"][5, 2]), abs=1e-8)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from galprote.model.errors import ConfigError
 from galprote.pipeline.compared_quantities import Quantity
 from galprote.pipeline.comparison import Array, Pairs, Running, Statistics, compare_pairs, running
-from galprote.pipeline.map_wcs import read_wcs
+from galprote.pipeline.map_wcs import has_wcs, slice_wcs
 from galprote.pipeline.maps import open_maps
 from galprote.pipeline.outliers import Outliers, find_outliers
 from galprote.pipeline.quality import NOT_FITTED, Status
@@ -107,8 +107,7 @@ def compare_maps(store: Path, reference: Path, options: ReferenceOptions) -> Map
             f"reference {reference}: no spaxel has values in both: ours has {int(good.sum()):,} that are fitted and "
             f"trusted, the reference {int(np.isfinite(read.maps[0].values).sum()):,} on our spaxels"
         )
-    text = str(ours.attrs.get("wcs_header", ""))
-    wcs = read_wcs(text) if text else None
+    wcs = slice_wcs(ours) if has_wcs(ours) else None
     left_out = _left_out(status, good, read)
     return MapComparison(str(ours.attrs.get("galaxy", store.stem)), store, read, maps, wcs, compared, left_out)
 
