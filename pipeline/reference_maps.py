@@ -157,7 +157,7 @@ def _on_spaxels(file: ReferenceFile, path: Path, maps: xr.Dataset, options: Refe
         file.wcs, first.shape, our_wcs, shape, binned=file.bins is not None, ignore_wcs=options.ignore_wcs
     )
     good = np.ones(shape, dtype=bool) if file.good is None else onto.flags(file.good)
-    found = tuple(_map(BY_NAME[name], file, named[name], onto, options) for name in common)
+    found = tuple(_map(BY_NAME[name], file, named[name], onto, options, _middle(maps, name)) for name in common)
     if not any(np.isfinite(item.values).any() for item in found):
         raise ConfigError(
             f"reference {path}: its {', '.join(item.source for item in found)} have no values on our spaxels"
@@ -187,19 +187,31 @@ def _named(file: ReferenceFile, options: ReferenceOptions) -> dict[str, tuple[st
 
 
 def _map(
-    quantity: Quantity, file: ReferenceFile, named: tuple[str, str], onto: OntoSpaxels, options: ReferenceOptions
+    quantity: Quantity,
+    file: ReferenceFile,
+    named: tuple[str, str],
+    onto: OntoSpaxels,
+    options: ReferenceOptions,
+    ours: float,
 ) -> ReferenceMap:
     name, made_of = named
     plane = file.planes[name]()
     beside = next((other for other in error_names(name) if other in file.planes), None)
     error = file.planes[beside]().values if beside else np.full(plane.values.shape, np.nan)
     unit = options.units.get(quantity.name, plane.unit)
-    values, error, words = convert(quantity, plane.values, error, unit)
+    values, error, words = convert(quantity, plane.values, error, unit, ours)
     if made_of:
         r_v = file.r_v if options.r_v is None else options.r_v
         values, error = values * r_v, error * r_v
         words = "; ".join(part for part in (words, f"{r_v:g} times {made_of} (R_V)") if part)
     return ReferenceMap(quantity, onto(values), onto(error), name, words)
+
+
+def _middle(maps: xr.Dataset, name: str) -> float:
+    """Median of our own map; NaN if it has no values."""
+    values = np.asarray(maps[name].values, dtype=np.float64)
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else np.nan
 
 
 def _short(names: Sequence[str]) -> str:

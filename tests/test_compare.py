@@ -15,6 +15,7 @@ from galprote.pipeline.maps import open_maps
 from galprote.pipeline.outliers import find_outliers
 from galprote.pipeline.reference_maps import ReferenceOptions
 from galprote.workflows.comparison_figures import draw_comparison
+from galprote.workflows.comparison_report import comparison_dict, comparison_tables, write_tables
 from galprote.workflows.map_comparison import compare_maps
 from tests.map_files import Array, sky_header, smooth_maps, write_images, write_store
 from tests.surveys import call
@@ -87,6 +88,16 @@ def test_outliers_exceed_both_sigma_and_error() -> None:
     assert np.flatnonzero(outlying(difference, np.full(100, np.nan))).tolist() == [99]  # no errors known
     assert not outlying(np.zeros(9), np.zeros(9)).any()
     assert np.isnan(robust_sigma(np.zeros(0)))
+
+
+def test_pairs_without_an_error_count_for_themselves_only() -> None:
+    """A spaxel whose errors are 0 says nothing of the shares within them; the others still do."""
+    known = pairs(offset=0.0)
+    error = known.error.copy()
+    error[::1000] = 0.0
+    found = compare_pairs(Pairs(known.ours, known.theirs, error, known.snr), "spaxels")[0]
+    assert found.within_1 == pytest.approx(0.683, abs=0.015)
+    assert found.within_2 == pytest.approx(0.954, abs=0.007)
 
 
 # --- outliers, named ---
@@ -197,6 +208,47 @@ def test_binned_references_count_each_bin_once(store: Path, folder: Path) -> Non
     assert spaxels.n == good.sum()
     # 40 independent spaxels of 0.1 dex and about the same light
     assert per_bin.expected == pytest.approx(0.1 / 40**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("binned", [False, True])
+def test_errors_of_bins_are_those_of_each_side(tmp_path: Path, binned: bool) -> None:
+    """400 bins of 25: the reference has one value a bin and its error, 0.1 dex; ours 0.2 dex a spaxel or a bin."""
+    shape = (100, 100)
+    rng = np.random.default_rng(11)
+    y, x = np.mgrid[:100, :100]
+    bins = (y // 5) * 20 + x // 5
+    theirs = (9.0 + 0.1 * rng.standard_normal(400))[bins]
+    ours = 9.0 + 0.2 * (rng.standard_normal(400)[bins] if binned else rng.standard_normal(shape))
+    flat = {"age_lw_error": 0.2, "flux": 1.0, "snr": 20.0, "trust": 0.5}
+    maps = {name: np.full(shape, value, np.float32) for name, value in flat.items()}
+    maps |= {"age_lw": ours.astype(np.float32), "status": np.zeros(shape, np.int32)}
+    store = write_store(tmp_path / "N.zarr", maps, sky_header(shape))
+    images = {"AGE_LW": (theirs, "log(yr)"), "AGE_LW_ERR": (np.full(shape, 0.1), ""), "BIN_ID": (bins, "")}
+    path = write_images(tmp_path / "r.fits", images, sky_header(shape))
+    (item,) = compare_maps(store, path, ReferenceOptions()).compared
+    per_bin = next(row for row in item.statistics if row.places == "bins")
+    assert per_bin.n == 400
+    assert per_bin.expected == pytest.approx(np.hypot(0.2 if binned else 0.04, 0.1), rel=1e-3)
+    assert per_bin.sigma == pytest.approx(per_bin.expected, rel=0.12)
+    assert per_bin.within_1 == pytest.approx(0.683, abs=0.07)  # three standard deviations of 400
+
+
+def test_maps_without_snr_trust_or_flux(store: Path, tmp_path: Path) -> None:
+    """What a file of some maps lacks is left empty; bins are then averaged by area."""
+    kept = ("age_lw", "age_lw_error", "status")
+    maps = {name: values for name, values in smooth_maps(SHAPE).items() if name in kept}
+    maps["age_lw"][20, 20] += 2.0
+    few = write_store(tmp_path / "FEW.zarr", maps, sky_header(SHAPE), bin_id=np.mgrid[:40, :50][0].astype(np.int32))
+    found = compare_maps(few, store, ReferenceOptions())
+    (item,) = found.compared
+    assert [row.places for row in item.statistics] == ["spaxels", "bins"]  # not split by S/N
+    assert item.outliers.groups[0].difference == pytest.approx(2.0, abs=1e-5)
+    record = comparison_dict(found)
+    assert record["quantities"]["age_lw"]["outlier_groups"][0]["snr"] is None
+    write_tables(found, record, tmp_path)
+    (row,) = csv.DictReader((tmp_path / "outliers.csv").read_text().splitlines())
+    assert (row["snr"], row["trust"], row["y"]) == ("", "", "20")
+    assert len(comparison_tables(found)) > 1
 
 
 def test_no_spaxel_in_common(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

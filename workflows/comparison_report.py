@@ -87,9 +87,10 @@ def _outlier_table(found: MapComparison) -> Table | None:
             label = f"{item.quantity.label}" if group.number == 1 else ""
             sky = "-" if math.isnan(group.ra) else f"{group.ra:.5f} {group.dec:+.5f}"
             numbers = [f"{group.in_sigma:+.1f}", "-" if math.isnan(group.in_errors) else f"{group.in_errors:+.1f}"]
+            numbers.append("-" if math.isnan(group.snr) else f"{group.snr:.0f}")
             table.add_row(
                 label, str(group.number), f"{group.spaxels:,}", f"{group.y}, {group.x}", sky,
-                f"{group.difference:+.2f}", *numbers, f"{group.snr:.0f}", words(group.flags, group.remarks),
+                f"{group.difference:+.2f}", *numbers, words(group.flags, group.remarks),
             )  # fmt: skip
         if groups:
             table.add_section()
@@ -183,7 +184,7 @@ def _outlier_rows(found: MapComparison, item: ComparedMap) -> list[dict[str, Any
             "ours": item.ours[y, x], "reference": item.theirs[y, x], "difference": difference,
             "error": item.error[y, x], "in_errors": difference / item.error[y, x],
             "in_sigma": (difference - middle) / sigma,
-            **{name: maps[name][y, x] for name in ("snr", "trust")},
+            **{name: maps[name][y, x] if name in maps else nothing for name in ("snr", "trust")},
         }  # fmt: skip
     names = {int(value): status_names(int(value)) for value in np.unique(maps["status"][y, x])}
     status = [names[int(value)] for value in maps["status"][y, x]]
