@@ -1,21 +1,27 @@
 """`compare`: known offsets, scatters and blobs come back; identical maps give zeros; files, figures and errors."""
 
 import csv
+import errno
 import json
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
 
+from galprote.model.errors import ConfigError
 from galprote.pipeline.comparison import Pairs, compare_pairs, outlying, robust_sigma, running
 from galprote.pipeline.maps import open_maps
 from galprote.pipeline.outliers import find_outliers
 from galprote.pipeline.reference_maps import ReferenceOptions
 from galprote.workflows.comparison_figures import draw_comparison
+from galprote.workflows.comparison_folder import comparison_folder
 from galprote.workflows.comparison_report import comparison_dict, comparison_tables, write_tables
+from galprote.workflows.drawing_style import default_style
 from galprote.workflows.map_comparison import compare_maps
 from tests.map_files import Array, sky_header, smooth_maps, write_images, write_store
 from tests.surveys import call
@@ -276,7 +282,12 @@ def test_slits_without_a_wcs_or_errors(shape: tuple[int, int], tmp_path: Path) -
     assert everything.n == shape[0] * shape[1]
     assert np.isnan(everything.expected)
     assert np.isnan(everything.correlation)  # the reference is constant
-    draw_comparison(found, found.compared[0], tmp_path / "x.png")
+    drawing = Thread(target=draw_comparison, args=(found, found.compared[0], tmp_path / "x.png"))
+    with default_style():  # somebody else draws: matplotlib's settings are the process's
+        drawing.start()
+        drawing.join(0.1)
+        assert drawing.is_alive()
+    drawing.join()
     assert [path.name for path in tmp_path.glob("x.png*")] == ["x.png"]
 
 
@@ -321,3 +332,61 @@ def test_a_cut_differs_from_its_own_cube_by_nothing(store: Path, tmp_path: Path,
     sky = found.wcs.pixel_to_world(2, 5).icrs
     assert sky.ra.deg == pytest.approx(float(ours["ra"][5, 2]), abs=1e-8)
     assert sky.dec.deg == pytest.approx(float(ours["dec"][5, 2]), abs=1e-8)
+
+
+# --- the folder ---
+
+
+def test_runs_of_one_name_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Named after the other run's folder; where that is the same, too, the second comparison is refused."""
+    ours = tmp_path / "mine" / "N.zarr"
+    for run in ("mine", "a/other", "b/other"):
+        (tmp_path / run / "N.zarr").mkdir(parents=True)
+    place = ours.parent / "compare"
+    assert comparison_folder(None, ours, tmp_path / "a" / "other" / "N.zarr") == place / "N-vs-other-N"
+    assert comparison_folder(None, ours, tmp_path / "a" / "other" / "N_MAPS.fits") == place / "N-vs-other-N_MAPS"
+    assert comparison_folder(None, ours, ours.parent / "N_MAPS.fits") == place / "N-vs-N_MAPS"
+    assert comparison_folder(None, ours, tmp_path / "N_TRUTH.fits.gz") == place / "N-vs-N_TRUTH"
+    assert comparison_folder(None, ours, None) == place / "N-vs-ppxf"
+    assert not place.exists()  # nothing is left of the trial
+    folder = place / "N-vs-other-N"
+    folder.mkdir(parents=True)
+    (folder / "comparison.json").write_text(json.dumps({"reference": str(tmp_path / "a" / "other" / "N.zarr")}))
+    assert comparison_folder(None, ours, tmp_path / "a" / "other" / "N.zarr") == folder
+    with pytest.raises(ConfigError, match=r"N-vs-other-N: has the comparison with .*a/other/N\.zarr; name another"):
+        comparison_folder(None, ours, tmp_path / "b" / "other" / "N.zarr")
+    assert comparison_folder(folder, ours, tmp_path / "b" / "other" / "N.zarr") == folder
+
+
+def test_figures_of_an_earlier_comparison_go(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that its record names; what else is there stays."""
+    (tmp_path / "comparison.json").write_text('{"reference": "x", "quantities": {"av": {}, "../up": {}}}')
+    for name in ("av.png", "mine.png", "t50.png", "ppxf.csv"):
+        (tmp_path / name).touch()
+    words = ("--reference", store, "--quantity", "age_lw", "--output", tmp_path, "--quiet")
+    assert call(capsys, "compare", store, *words)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "age_lw.png", "comparison.csv", "comparison.json", "mine.png", "outliers.csv", "ppxf.csv", "t50.png",
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_computing(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readonly = OSError(errno.EROFS, "Read-only file system")
+    with (
+        mock.patch.object(Path, "touch", side_effect=readonly),
+        mock.patch("galprote.workflows.map_comparison.compare_maps", side_effect=AssertionError("was computed")),
+    ):
+        code, _, error = call(capsys, "compare", store, "--reference", store, "--output", tmp_path / "a" / "b")
+    assert code == 2
+    assert f"{tmp_path}/a/b: cannot be written: Read-only file system" in error
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_full_disk_is_said_with_its_folder(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")  # of a write: it has no name
+    with mock.patch("galprote.workflows.comparison_report.write_text", side_effect=full):
+        code, _, error = call(capsys, "compare", store, "--reference", store, "--output", tmp_path / "o")
+    assert code == 2
+    assert f"{tmp_path}/o: No space left on device" in error

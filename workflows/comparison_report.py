@@ -15,7 +15,9 @@ from rich.table import Table
 
 from galprote.pipeline.comparison import Statistics, robust_sigma
 from galprote.pipeline.ledger import write_text
+from galprote.workflows.comparison_folder import TABLES
 from galprote.workflows.map_comparison import ComparedMap, MapComparison, status_names
+from galprote.workflows.terminal import plain
 
 COLUMNS: Final = ("quantity", "of", "S/N", "n", "mean", "sigma", "robust\nsigma", "expected\nerror", "within\n1 error",
                   "corre-\nlation", "without outliers\nmean, sigma (n)")  # fmt: skip
@@ -117,8 +119,7 @@ def comparison_dict(found: MapComparison) -> dict[str, Any]:
         "left_out": found.left_out,
         "quantities": {item.quantity.name: _quantity_dict(item) for item in found.compared},
     }
-    plain: dict[str, Any] = json_ready(record)
-    return plain
+    return dict(plain(record))
 
 
 def _quantity_dict(item: ComparedMap) -> dict[str, Any]:
@@ -133,20 +134,9 @@ def _quantity_dict(item: ComparedMap) -> dict[str, Any]:
     }
 
 
-def json_ready(value: Any) -> Any:
-    """Without NaN and infinity, which JSON does not know."""
-    if isinstance(value, dict):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_ready(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value
-
-
 def write_tables(found: MapComparison, record: dict[str, Any], folder: Path) -> list[Path]:
     """Write comparison.json, comparison.csv and outliers.csv, each complete when it has its name."""
-    paths = [folder / name for name in ("comparison.json", "comparison.csv", "outliers.csv")]
+    paths = [folder / name for name in TABLES]
     write_text(paths[0], json.dumps(record, indent=1) + "\n")
     rows = [
         {"quantity": item.quantity.name, "unit": item.quantity.unit} | _flat(asdict(row))
