@@ -148,7 +148,7 @@ class MapsAccessor:
         Parameters
         ----------
         name : str
-            Of a map.
+            Of a map; not `status`, `bin_id` or others of bits or numbers of things.
         center : SkyCoord or (float, float), optional
             A position, or (y, x) as the coordinates have it. By default the brightest light: the centroid of
             `flux` under a Gaussian window of 1.5 spaxels, from the brightest trusted spaxel on.
@@ -174,7 +174,7 @@ class MapsAccessor:
             Over `radius` (middle of the rings, deprojected, arcsec): `mean`, `median`, `p16`, `p84`, all weighted;
             `standard_error` of the mean, from the scatter in the ring (neighbouring spaxels share the seeing and
             systematics: it is a lower limit); `mean_radius`, weighted as the mean is; `n` spaxels; `n_independent`
-            values, which are fewer where spaxels are binned. NaN in rings without spaxels. Attributes say where the
+            values, which are fewer where spaxels of a bin have one value. NaN in rings without spaxels. Attributes say where the
             centre is and what was used.
 
         Raises
