@@ -174,8 +174,8 @@ class MapsAccessor:
             Over `radius` (middle of the rings, deprojected, arcsec): `mean`, `median`, `p16`, `p84`, all weighted;
             `standard_error` of the mean, from the scatter in the ring (neighbouring spaxels share the seeing and
             systematics: it is a lower limit); `mean_radius`, weighted as the mean is; `n` spaxels; `n_independent`
-            values, which are fewer where spaxels of a bin have one value. NaN in rings without spaxels. Attributes say where the
-            centre is and what was used.
+            values, which are fewer where spaxels of a bin have one value. NaN in rings without spaxels. Attributes say
+            where the centre is and what was used.
 
         Raises
         ------
