@@ -278,7 +278,7 @@ class MapsAccessor:
         -------
         xarray.Dataset
             On the target's pixels, with `ra`, `dec` and a WCS: the accessor works on it. `footprint` tells which of
-            them the maps cover. Values are averages: ages, densities and fluxes per spaxel stay what they are, whatever
+            them the maps cover (`exact`: the share). Values are averages: ages, densities and fluxes per spaxel stay what they are, whatever
             the pixels' size. The attribute `spaxel_area_ratio` leads from fluxes per spaxel to fluxes per pixel. Errors
             are averaged as the values are: pixels that share a spaxel share its error. A pixel of which less than half
             is covered by spaxels with values has none.
@@ -286,7 +286,7 @@ class MapsAccessor:
         Raises
         ------
         ReprojectionError
-            If the target has no celestial WCS or no shape, or is too large (4 GB).
+            If the target has no celestial WCS, one with lookup tables, or no shape, or is too large (4 GB).
         """
         from galprote.pipeline.reprojection import reproject_maps
 

@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from hypothesis import strategies as st
 
 from galprote.model.errors import GalproteError
 from galprote.pipeline import open_bins, open_maps
-from galprote.pipeline.map_wcs import SkyError
+from galprote.pipeline.map_wcs import SkyError, unsliced_wcs
 from galprote.pipeline.maps import MapsError
 from galprote.pipeline.products import MAPS
 from galprote.pipeline.quality import UNRELIABLE, Status
 from galprote.pipeline.sky_places import angular_size, sky_place
 from tests import cubes, surveys
-from tests.discs import CENTRE, disc_maps
+from tests.discs import CENTRE, disc_maps, distorted_wcs, sky_wcs
 
 SHAPE = (12, 8)
 
@@ -182,6 +183,18 @@ def test_a_slice_comes_back_from_fits(where: dict[str, Any], maps: xr.Dataset, t
     assert plain.separation(SkyCoord(found["ra"], found["dec"], unit="deg")).max() < 1e-6 * u.arcsec
 
 
+def test_maps_on_a_distorted_image_come_back_from_fits(maps: xr.Dataset, tmp_path: Path) -> None:
+    target = distorted_wcs()
+    target.wcs.crval = maps.galprote.wcs.wcs.crval
+    laid = maps.galprote.reproject_to(target, "age_lw")
+    for part in (laid, laid.isel(y=slice(25, 2, -2), x=slice(3, 25, 3))):
+        found = open_maps(part.galprote.to_fits(tmp_path / "part.fits", overwrite=True))
+        wanted = target.pixel_to_world(*np.meshgrid(part["x"], part["y"]))
+        assert found.galprote.sky().separation(wanted).max() < 1e-6 * u.arcsec
+        x, y = np.meshgrid(np.arange(part.sizes["x"]), np.arange(part.sizes["y"]))
+        assert found.galprote.wcs.pixel_to_world(x, y).separation(wanted).max() < 1e-6 * u.arcsec
+
+
 def test_some_maps_and_maps_of_ones_own(maps: xr.Dataset, tmp_path: Path) -> None:
     some = maps[["age_lw", "status", "residual"]].assign(young=maps["age_lw"] < 9, count=maps["status"] * 0 + 3)
     some["young"].attrs = {"long_name": "younger than a Gyr"}
@@ -256,6 +269,18 @@ def test_the_accessor_lives_on(change: Callable[[xr.Dataset], xr.Dataset], maps:
     wanted = whole.sel(y=part["y"], x=part["x"]).transpose(*part["status"].dims)
     np.testing.assert_array_equal(part.galprote.good(), wanted)
     assert part.galprote.to_fits()["AGE_LW"].data.size == part["age_lw"].size
+
+
+def test_the_wcs_of_a_slice_may_have_a_cd_matrix() -> None:
+    whole = sky_wcs((20, 20), angle=20.0)
+    assert whole.wcs.has_cd()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cut = unsliced_wcs(whole, (2.0, 3.0), (1.0, -2.0))
+        again = unsliced_wcs(cut, (-2.0, 1.5), (1.0, -0.5))
+    places = whole.pixel_to_world([0, 7], [0, 4])
+    assert cut.pixel_to_world([2, 9], [3, -5]).separation(places).max() < 1e-6 * u.arcsec
+    assert again.pixel_to_world([0, 7], [0, 4]).separation(places).max() < 1e-6 * u.arcsec
 
 
 def test_good_is_fitted_and_trusted(maps: xr.Dataset) -> None:
