@@ -278,10 +278,10 @@ class MapsAccessor:
         -------
         xarray.Dataset
             On the target's pixels, with `ra`, `dec` and a WCS: the accessor works on it. `footprint` tells which of
-            them the maps cover (`exact`: the share). Values are averages: ages, densities and fluxes per spaxel stay what they are, whatever
-            the pixels' size. The attribute `spaxel_area_ratio` leads from fluxes per spaxel to fluxes per pixel. Errors
-            are averaged as the values are: pixels that share a spaxel share its error. A pixel of which less than half
-            is covered by spaxels with values has none.
+            them the maps cover (`exact`: the share). Values are averages: ages, densities and fluxes per spaxel stay
+            what they are, whatever the pixels' size. The attribute `spaxel_area_ratio` leads from fluxes per spaxel to
+            fluxes per pixel. Errors are averaged as the values are: pixels that share a spaxel share its error. A pixel
+            of which less than half is covered by spaxels with values has none.
 
         Raises
         ------
