@@ -49,13 +49,13 @@ class MapsAccessor:
         Raises
         ------
         MapsError
-            If the spaxels were not binned, or the maps do not come straight from a store.
+            If the spaxels were not binned, the store is not there any more, or the maps have lost their attributes.
         """
-        from galprote.pipeline.maps import MapsError, open_bins
+        from galprote.pipeline.maps import OPENED_FROM, MapsError, open_bins
 
-        source = str(self._maps.encoding.get("source", ""))
+        source = str(self._maps.attrs.get(OPENED_FROM, ""))
         if not source:
-            raise MapsError("these maps do not come straight from a store: use galprote.pipeline.open_bins")
+            raise MapsError(f"the Dataset has no attribute `{OPENED_FROM}` (any more): use galprote.pipeline.open_bins")
         return open_bins(source)
 
     def good(self) -> xr.DataArray:
