@@ -110,10 +110,10 @@ def draw_bar(image: AxesImage, bar: Axes, style: MapStyle) -> None:
     colour_bar.minorticks_off()
 
 
-def paint(axes: Axes, where: NDArray[np.bool_], colour: str, zorder: float) -> None:
+def paint(axes: Axes, where: NDArray[np.bool_], colour: str, zorder: float, **how: Any) -> None:
     """Give some spaxels one colour."""
     shown = np.ma.masked_where(~where, where)
-    axes.imshow(shown, cmap=ListedColormap([colour]), origin="lower", interpolation="nearest", zorder=zorder)
+    axes.imshow(shown, cmap=ListedColormap([colour]), origin="lower", interpolation="nearest", zorder=zorder, **how)
 
 
 def draw_sky(axes: Axes, wcs: WCS, seen: NDArray[np.bool_], canvas: Canvas) -> None:

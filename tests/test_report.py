@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import tracemalloc
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 import zarr
 from hypothesis import given, settings
@@ -34,7 +36,7 @@ from galprote.workflows.report.hatching import HATCHES, paint_map, thin
 from galprote.workflows.report.limits import LIMITS
 from galprote.workflows.report.lines import known_lines, spread
 from galprote.workflows.report.map_picture import ticks
-from galprote.workflows.report.profiles import radial_profiles
+from galprote.workflows.report.radial import radial_profiles
 from galprote.workflows.report.records import read_records
 from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.words import duration_words, fixed_words, flux_words, number_words
@@ -475,6 +477,31 @@ def test_profiles_are_medians_of_rings_around_the_brightest_spaxel(store: Path) 
     width = age.radius[1] - age.radius[0]
     # MUSE's spaxels are 0.2 arcsec wide.
     assert np.abs(age.median[known] - (9.5 - 0.1 * age.radius[known] / 0.2)).max() <= 0.1 * width / 0.2
+
+
+def test_profiles_of_a_large_galaxy_need_the_memory_of_a_few_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 1000
+    place = np.arange(side, dtype=np.float32)
+    radius = np.hypot(place[:, None] - 600, place - 400)
+    noise = np.random.default_rng(2).random((side, side), dtype=np.float32)
+    noise[::3] = np.nan
+    maps = {"status": np.zeros((side, side), np.int32), "flux": np.exp(-radius / 50), "age_lw": noise, "av": radius}
+    about = {"galaxy": "N1", "wcs_header": "", "provenance": "{}"}
+    dataset = xr.Dataset({name: (("y", "x"), values) for name, values in maps.items()}, attrs=about)
+    monkeypatch.setattr("galprote.workflows.report.galaxy_maps.open_maps", lambda store: dataset)
+    galaxy = GalaxyMaps(Path("N1.zarr"))
+    tracemalloc.start()
+    try:
+        age, av = radial_profiles(galaxy)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * noise.nbytes
+    half = (age.radius[1] - age.radius[0]) / 2
+    np.testing.assert_allclose(age.median, 0.5, atol=0.02)
+    np.testing.assert_allclose(age.high - age.low, 0.68, atol=0.03)
+    assert (np.abs(av.median - av.radius) < 0.5 * half).all()
+    assert ((av.low > av.radius - half) & (av.high < av.radius + half)).all()
 
 
 # --- pictures ---
