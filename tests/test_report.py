@@ -24,6 +24,7 @@ from galprote.model.grids import N_WAVELENGTH
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.map_styles import STYLES
 from galprote.pipeline.quality import Kinds, Status
+from galprote.workflows import run_command
 from galprote.workflows.logbook import GalaxyResult
 from galprote.workflows.report import files
 from galprote.workflows.report.examples import choose
@@ -40,6 +41,7 @@ from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.words import duration_words, fixed_words, flux_words, number_words
 from galprote.workflows.report.writing import SurveyReport
 from galprote.workflows.stop import StopRequest
+from galprote.workflows.survey import run_survey
 from tests import surveys
 
 Capture = pytest.CaptureFixture[str]
@@ -257,10 +259,49 @@ def test_a_page_that_fails_costs_a_line_and_no_galaxy(tmp_path: Path, checkpoint
 def test_a_page_that_is_not_ours_is_not_replaced(again: Path) -> None:
     index = again.parent / "out" / "report" / "index.html"
     index.write_text("<html>mine</html>")
-    results, messages = run(again)
-    assert len(results) == 3
+    said: list[str] = []
+    report = SurveyReport(read_survey(again), said.append)
+    assert report.finish(StopRequest()) is None  # it came while the run was under way
     assert index.read_text() == "<html>mine</html>"
-    assert [text for text in messages if "not a page of galprote's" in text and str(index) in text]
+    assert [text for text in said if "not a page of galprote's" in text and str(index) in text]
+    index.unlink()
+    assert report.finish(StopRequest()) == index
+
+
+@pytest.mark.parametrize("name", ["index.html", "N1.html"])
+def test_pages_of_others_are_refused_before_anything_is_computed(again: Path, name: str, capsys: Capture) -> None:
+    page = again.parent / "out" / "report" / name
+    page.write_text("<html>mine</html>")
+    before = surveys.tree(again.parent, without=())
+    with pytest.raises(ConfigError, match=rf"{name}: not a page of galprote's.*set report: false"):
+        run(again)
+    code, _, errors = surveys.call(capsys, "report", again.parent / "out")
+    assert (code, "not a page of galprote's" in errors) == (2, True)
+    assert surveys.tree(again.parent, without=()) == before
+    shutil.rmtree(page.parent)
+    page.parent.write_text("a file")
+    with pytest.raises(ConfigError, match="report's folder"):
+        run(again)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_report_is_only_announced_if_it_was_written(again: Path, written: bool, capsys: Capture) -> None:
+    config, page = read_survey(again), again.parent / "out" / "report" / "index.html"
+    done = [GalaxyResult("N1", "done")]
+    reports = [page if written else None]
+    run_command._report(config, done, 0, reports, as_json=True, debug=False)
+    assert json.loads(capsys.readouterr().out)["report"] == (str(page) if written else None)
+    run_command._report(config, done, 0, reports, as_json=False, debug=False)
+    assert (f"Report: {page}" in capsys.readouterr().out) is written
+
+
+def test_a_run_tells_where_its_report_is(again: Path) -> None:
+    reports: list[Path | None] = []
+    run_survey(read_survey(again), surveys.Recorder(), reported=reports.append)
+    assert reports == [again.parent / "out" / "report" / "index.html"]
+    with mock.patch("galprote.workflows.report.finishing.make_index", side_effect=ValueError("odd")):
+        run_survey(read_survey(again), surveys.Recorder(), reported=reports.append)
+    assert reports[1:] == [None]
 
 
 def test_links_are_refused_before_anything_is_computed(again: Path, tmp_path: Path) -> None:

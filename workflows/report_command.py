@@ -36,13 +36,13 @@ def report(
     from galprote.model.errors import GalproteError
     from galprote.workflows.failures import describe
     from galprote.workflows.lock import sole_run
-    from galprote.workflows.report.files import page_file, refuse_report_links
+    from galprote.workflows.report.files import page_file, refuse_in_the_way
     from galprote.workflows.report.finishing import finish_report
     from galprote.workflows.report.page_task import write_galaxy_page
     from galprote.workflows.report.records import read_records
 
     galaxies = read_records(output).galaxies
-    refuse_report_links(output, [galaxy.name for galaxy in galaxies])
+    refuse_in_the_way(output, [galaxy.name for galaxy in galaxies])
     keeps("finished pages are kept", goes_on=True)
     made: dict[str, str] = {}
     failed: dict[str, str] = {}

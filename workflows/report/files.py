@@ -59,18 +59,37 @@ def report_paths(output: Path, names: Iterable[str]) -> list[Path]:
     return [report_folder(output), index_file(output), *pages]
 
 
-def refuse_report_links(output: Path, names: Iterable[str]) -> None:
-    """Refuse symbolic links where the report will be.
+def refuse_in_the_way(output: Path, names: Iterable[str]) -> None:
+    """Refuse what is in the way where the report will be: symbolic links, and pages that galprote did not write.
 
     Raises
     ------
     ConfigError
-        Naming every link and what it leads to.
+        Naming every link and what it leads to, and every such page.
     """
-    links = [path for path in report_paths(output, names) if path.is_symlink()]
-    if links:
-        words = "the report is not written through links; remove it, or set report: false"
-        raise ConfigError("\n".join(f"{path} is a link to {path.readlink()}: {words}" for path in links))
+    problems: list[str] = []
+    for path in report_paths(output, names):
+        if path.is_symlink():
+            words = "the report is not written through links; remove it, or set report: false"
+            problems.append(f"{path} is a link to {path.readlink()}: {words}")
+        elif path == report_folder(output):
+            if path.exists() and not path.is_dir():
+                problems.append(f"{path}: the report's folder would be here: move this file away, or set report: false")
+        elif path.suffix == ".html" and is_foreign(path):
+            problems.append(f"{path}: not a page of galprote's: move it away, or set report: false")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def is_foreign(page: Path) -> bool:
+    """Whether something that galprote did not write has a page's name."""
+    try:
+        with page.open(encoding="utf-8", errors="replace") as file:
+            return MARK not in file.read(2000)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except IsADirectoryError:
+        return True
 
 
 def read_card(output: Path, name: str) -> dict[str, Any] | None:
@@ -96,12 +115,8 @@ def write_page(path: Path, text: str) -> None:
     for place in (path.parent, path):
         if place.is_symlink():
             raise ReportError(f"{place} is a link: the report is not written through links")
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            if MARK not in file.read(2000):
-                raise ReportError(f"{path}: not a page of galprote's: move it away, and make the report again")
-    except FileNotFoundError:
-        pass
+    if is_foreign(path):
+        raise ReportError(f"{path}: not a page of galprote's: move it away, and make the report again")
     write_whole(path, text)
 
 

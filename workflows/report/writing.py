@@ -28,6 +28,11 @@ class SurveyReport:
     ----------
     survey : SurveyConfig
     say : callable
+
+    Attributes
+    ----------
+    written : Path or None
+        The survey's page, once this run has written it.
     """
 
     def __init__(self, survey: SurveyConfig, say: Callable[[str], None]) -> None:
@@ -36,6 +41,7 @@ class SurveyReport:
         self.client: Client | None = None
         self.under_way: dict[str, Future[Any]] = {}
         self.tried: set[str] = set()
+        self.written: Path | None = None
 
     def published(self, name: str, cube: str | None) -> None:
         """A galaxy's products have their names: have its page made."""
@@ -67,10 +73,16 @@ class SurveyReport:
                     del self.under_way[name]
                     self._take(name, future)
 
-    def finish(self, stop: StopRequest) -> None:
-        """Make the pages that earlier runs did not, link them, and write the survey's page."""
+    def finish(self, stop: StopRequest) -> Path | None:
+        """Make the pages that earlier runs did not, link them, and write the survey's page.
+
+        Returns
+        -------
+        Path or None
+            The survey's page; None if it was not written.
+        """
         if not self.wanted:
-            return
+            return None
         try:
             from galprote.workflows.report.finishing import finish_report
             from galprote.workflows.report.records import read_records
@@ -81,9 +93,10 @@ class SurveyReport:
                     break
                 if galaxy.name not in self.tried:
                     self._make_here(galaxy.name, galaxy.cube)
-            finish_report(self.output)
+            self.written = finish_report(self.output)
         except Exception as error:
             self.say(f"report: not written: {describe(error)}")
+        return self.written
 
     def _make_here(self, name: str, cube: Path | None) -> None:
         """Make a page in this process: no worker is there any more."""
