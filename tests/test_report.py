@@ -1,8 +1,10 @@
 """The HTML report: what its numbers are, what its pages say, and that nothing of it harms a run."""
 
 import base64
+import errno
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from galprote.pipeline.quality import Kinds, Status
 from galprote.workflows import run_command
 from galprote.workflows.logbook import GalaxyResult
 from galprote.workflows.report import files
+from galprote.workflows.report.cards import read_card
 from galprote.workflows.report.examples import choose
 from galprote.workflows.report.finishing import finish_report
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
@@ -342,7 +345,69 @@ def test_a_page_of_other_products_is_not_linked(again: Path) -> None:
     finish_report(again.parent / "out")
     assert Page(again.parent / "out" / "report" / "index.html").links == ["N2.html"]
     card.write_text("{")
-    assert files.read_card(again.parent / "out", "N1") is None
+    assert read_card(again.parent / "out", "N1") is None
+
+
+def test_a_card_that_lacks_something_is_made_again(again: Path, capsys: Capture) -> None:
+    output = again.parent / "out"
+    card = output / "report" / "N1.json"
+    whole = json.loads(card.read_text())
+    assert read_card(output, "N1") == whole
+    wrong = [{key: value for key, value in whole.items() if key != left} for left in whole
+             if left not in ("links", "snr_highest")]  # fmt: skip
+    wrong += [whole | {"counts": {"fitted": 3}}, whole | {"medians": {}}, whole | {"redshift": "0.1"}]
+    for content in wrong:
+        card.write_text(json.dumps(content))
+        assert read_card(output, "N1") is None, set(whole) - set(content)
+    before = pages(again)["N1.html"]
+    weights = yaml.safe_load(again.read_text())["model"]["checkpoint"]
+    code, out, _ = surveys.call(capsys, "report", output, "--missing", "--json", "--checkpoint", weights)
+    assert (code, list(json.loads(out)["pages"])) == (0, ["N1"])
+    assert json.loads(card.read_text()) == whole
+    assert pages(again)["N1.html"] == before
+
+
+def test_a_store_that_cannot_be_read_costs_its_page(again: Path, capsys: Capture) -> None:
+    output = again.parent / "out"
+
+    def make(store: Path, *_: Any) -> tuple[str, dict[str, Any]]:
+        if store.stem == "N1":
+            raise ZeroDivisionError("odd")
+        return (output / "report" / "N2.html").read_text(), json.loads((output / "report" / "N2.json").read_text())
+
+    with mock.patch("galprote.workflows.report.galaxy_page.make_page", make):
+        code, out, errors = surveys.call(capsys, "report", output, "--json")
+    told = json.loads(out)
+    assert (code, list(told["pages"]), told["failed"]) == (1, ["N2"], {"N1": "ZeroDivisionError: odd"})
+    assert "N1: no page: ZeroDivisionError: odd" in errors
+
+
+@pytest.mark.parametrize("name", ["N2.html", "index.html"])
+def test_a_full_disk_stops_the_command_in_words(again: Path, name: str, capsys: Capture) -> None:
+    """No space where a file is written to the disk; that exception names no file."""
+    output = again.parent / "out"
+    real = os.fsync
+
+    def fsync(number: int) -> None:
+        if f".{name}." in os.readlink(f"/proc/self/fd/{number}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number)
+
+    def make(store: Path, *_: Any) -> tuple[str, dict[str, Any]]:
+        page = output / "report" / store.stem
+        return page.with_suffix(".html").read_text(), json.loads(page.with_suffix(".json").read_text())
+
+    with (
+        mock.patch("galprote.workflows.report.galaxy_page.make_page", make),
+        mock.patch("galprote.workflows.report.files.os.fsync", fsync),
+    ):
+        code, out, errors = surveys.call(capsys, "report", output, "--json")
+    told = json.loads(out)
+    assert code == 3
+    assert told["index"] is None
+    assert list(told["pages"]) == (["N1"] if name == "N2.html" else ["N1", "N2"])
+    assert f"no space left on the disk ({output / 'report' / name}); finished pages are kept" in errors
+    assert not list(output.rglob("*.partial"))
 
 
 def test_a_galaxy_called_index_has_a_page_of_its_own() -> None:

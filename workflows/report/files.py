@@ -1,11 +1,11 @@
 """Names of the report's files, and how they are written: whole, by no one but galprote, and through no link."""
 
-import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from galprote.model.errors import ConfigError, GalproteError
@@ -92,16 +92,6 @@ def is_foreign(page: Path) -> bool:
         return True
 
 
-def read_card(output: Path, name: str) -> dict[str, Any] | None:
-    """What is known of a galaxy's page: None if there is no page, or nothing that can be read."""
-    try:
-        card = dict(json.loads(card_file(output, name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    known = card.get("page_version") == PAGE_VERSION and card.get("galaxy") == name
-    return card if known and page_file(output, name).is_file() else None
-
-
 def write_page(path: Path, text: str) -> None:
     """Write a page.
 
@@ -121,7 +111,13 @@ def write_page(path: Path, text: str) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file; it appears when it is complete, whoever else is writing it."""
+    """Write a text file; it appears when it is complete, whoever else is writing it.
+
+    Raises
+    ------
+    OSError
+        With the file's name, if the disk is full, for example.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
@@ -130,8 +126,11 @@ def write_whole(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:  # of a full disk it does not know the file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
