@@ -7,6 +7,9 @@ import json
 import os
 import re
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -43,7 +46,7 @@ from galprote.workflows.report.records import read_records
 from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.words import duration_words, fixed_words, flux_words, number_words
 from galprote.workflows.report.writing import SurveyReport
-from galprote.workflows.stop import StopRequest
+from galprote.workflows.stop import StopRequest, signals_stop
 from galprote.workflows.survey import run_survey
 from tests import surveys
 
@@ -334,9 +337,42 @@ def test_a_run_that_is_stopped_makes_no_further_pages_but_says_how_far_it_came(a
     page = Page(output / "report" / "index.html")
     assert page.links == ["N2.html"]
     assert "The last run: stopped: SIGINT" in page.text
-    assert not said
+    assert said == [f"report: 1 page is missing: galprote-pipeline report --missing {output}"]
     report.finish(StopRequest())
     assert Page(output / "report" / "index.html").links == ["N1.html", "N2.html"]
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_between_missing_pages_is_heeded_and_twice_ends_at_once(again: Path, presses: int) -> None:
+    output = again.parent / "out"
+    for name in ("N1", "N2"):
+        (output / "report" / f"{name}.json").unlink()
+    made, said = [], []
+    stop, sleeping = StopRequest(), threading.Event()
+
+    def make(_: Path, name: str, *__: Any) -> int:
+        made.append(name)
+        for _ in range(presses):
+            os.kill(os.getpid(), signal.SIGINT)
+            sleeping.wait(0.3)  # a press is another one after 0.1 s
+        sleeping.wait(5.0 * (presses - 1))
+        return 1
+
+    report, since = SurveyReport(read_survey(again), said.append), time.monotonic()
+    with mock.patch("galprote.workflows.report.writing.write_galaxy_page", make), signals_stop(stop, said.append):
+        if presses == 1:
+            assert report.finish(stop) == output / "report" / "index.html"
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                report.finish(stop)
+    assert time.monotonic() - since < 3
+    assert made == ["N1"]
+    assert said[0] == "report: making the page of N1 (1 of 2)"
+    assert said[1].startswith("SIGINT: finishing the page of N1 (once more: stop at once)")
+    last = (
+        "SIGINT: stopping at once" if presses == 2 else "report: 1 page is missing: galprote-pipeline report --missing"
+    )
+    assert said[2].startswith(last)
 
 
 def test_a_page_of_other_products_is_not_linked(again: Path) -> None:

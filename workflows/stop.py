@@ -72,6 +72,8 @@ class StopRequest:
         Whether the one who works looks at the request by itself; if not, a signal interrupts it.
     under_way : int
         Chunks that the workers have.
+    what : str
+        What else is under way, in words; '' for the chunks.
     woken : callable
         Called when a signal was heard: who waits may look.
     listen_again : callable
@@ -89,6 +91,7 @@ class StopRequest:
         self.kept = "nothing was under way"
         self.patient = False
         self.under_way = 0
+        self.what = ""
         self.woken: Callable[[], None] = lambda: None
         self.listen_again: Callable[[], None] = lambda: None
         self.end: Callable[[str], None] = end_now
@@ -129,6 +132,8 @@ class StopRequest:
     def _answer(self, name: str) -> str:
         if not self.patient:
             return f"{name}: stopped; {self.kept}{self.resume_words()}"
+        if self.what:
+            return f"{name}: finishing {self.what} (once more: stop at once){self.resume_words()}"
         if not self.under_way:
             return f"{name}: stopping; nothing is under way (once more: stop at once){self.resume_words()}"
         return f"{name}: finishing the chunks under way (once more: stop at once){self.resume_words()}"
