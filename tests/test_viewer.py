@@ -1,19 +1,30 @@
 """What the viewer selects, reads, counts and saves; its page is clicked in test_viewer_browser."""
 
 import csv
+import gzip
+import importlib.util
 import io
 import json
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
+from tempfile import gettempdir
+from unittest import mock
 
 import numpy as np
 import pytest
 from bokeh.document import Document
 from matplotlib.image import imread
+from tornado.httpclient import AsyncHTTPClient
 
-from galprote.model.errors import CubeError
+from galprote.model.errors import CubeError, GalproteError
 from galprote.model.grids import KEPT, WAVELENGTH
 from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE, Status
+from galprote.workflows.drawing_style import default_style
+from galprote.workflows.evaluation_figures import write_figures
+from galprote.workflows.fit_figure import draw_fit
+from galprote.workflows.ppxf_comparison import open_refitter
 from galprote.workflows.viewer.background import Background
 from galprote.workflows.viewer.chunked import read_mean
 from galprote.workflows.viewer.export_csv import selection_csv
@@ -24,6 +35,7 @@ from galprote.workflows.viewer.page import Page
 from galprote.workflows.viewer.refitting import Spectra
 from galprote.workflows.viewer.scales import ScaleWish, scale_of
 from galprote.workflows.viewer.selection import Selection, at_point, in_box, in_lasso, outline
+from galprote.workflows.viewer.server import make_server
 from galprote.workflows.viewer.shown_map import Shown, Window, window_of
 from galprote.workflows.viewer.sky import Sky
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError, check_same_spaxels
@@ -130,6 +142,28 @@ def test_a_huge_region_is_thinned_evenly_and_says_so(galaxy, monkeypatch):
     assert (x0.min(), x1.max(), y0.min(), y1.max()) == (-0.5, 89.5, -0.5, 29.5)
     numbers = {found.name: found for found in numbers_of(galaxy, selection, UNRELIABLE)}
     assert numbers["age_lw"].value == pytest.approx(9.145, abs=0.01)
+
+
+def test_bins_of_too_many_spaxels_are_thinned_too(binned, monkeypatch):
+    """A box and a lasso over all bins; what is looked at bin by bin does not change, a bin alone stays whole."""
+    box, lasso = (0, 19, 0, 11), ([-1, 20, 20, -1], [-1, -1, 12, 12])
+    for most, band, size, step in ((1000, 1000, 200, 1), (30, 7, 20, 3)):
+        monkeypatch.setattr("galprote.workflows.viewer.selection.MOST", most)
+        monkeypatch.setattr("galprote.workflows.viewer.selection.BAND", band)
+        for selection in (in_box(binned, *box), in_lasso(binned, *lasso)):
+            assert selection is not None
+            assert (selection.kind, selection.bins, selection.step) == ("region", 2, step)
+            assert abs(len(selection) - size) <= 5
+            x0, y0, _, _ = outline(selection)
+            assert (x0.min(), y0.min()) == (-0.5, -0.5)
+            assert look_at(binned, None, selection, 0, always).residual.mean[0] == pytest.approx(6.0)
+            assert len(binned.places(selection.y, selection.x)[0]) == 2
+    alone = in_box(binned, 11, 18, 3, 8)
+    assert alone is not None
+    assert (alone.kind, len(alone), alone.step) == ("bin", 100, 1)
+    none = in_lasso(binned, [-1, 20, 20, -1], [9.6, 9.6, 12, 12])
+    assert none is not None
+    assert (none.kind, none.bins) == ("region", 0)
 
 
 def test_the_line_around_a_selection_is_its_border():
@@ -404,7 +438,7 @@ def test_runs_on_other_spaxels_are_not_compared(galaxy, binned, folder):
 def test_where_the_cube_is_comes_from_the_run_or_is_asked_for(galaxy, folder):
     spectra = Spectra(galaxy)
     assert spectra.cube is None
-    assert "--cube cube.fits" in spectra.missing
+    assert "name it with --cube" in spectra.missing
     (folder / "run.json").write_text(json.dumps({"galaxies": [{"name": "N1", "cube": str(folder / "gone.fits")}]}))
     try:
         assert "gone.fits" in Spectra(galaxy).missing
@@ -422,6 +456,90 @@ def test_the_command_refuses_before_it_serves(galaxy, binned, folder, capsys, wo
     code, _, errors = surveys.call(capsys, "view", *words, "--no-browser")
     assert code == 2
     assert errors.startswith("error: ")
+
+
+def test_windows_share_one_refitter(galaxy, monkeypatch):
+    made = []
+
+    class Slow:
+        note = ""
+
+        def __init__(self, *_):
+            made.append(self)
+            time.sleep(0.2)
+
+        def spaxels(self, y, x):
+            return self
+
+    monkeypatch.setattr("galprote.workflows.refit.Refitter", Slow)
+    spectra = Spectra(galaxy, galaxy.path)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(spectra.fit(at_point(galaxy, 3, 3)).fit)) for _ in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(made) == 1
+    assert found == 2 * made
+
+
+def test_pictures_wait_for_those_of_other_threads(galaxy, monkeypatch, tmp_path):
+    """matplotlib's settings are the process's: each drawing has the lock of `default_style`."""
+    inside = threading.Event()
+
+    def entered(*_, **__):
+        inside.set()
+        raise LookupError
+
+    shown = Shown(galaxy, "age_lw")
+    picture = Picture(((shown, scale_of(shown, 0, ScaleWish()), "age"),), 0, (0, 1, 0, 1), None, "", "", None)
+    monkeypatch.setattr("galprote.workflows.viewer.export_png.Figure", entered)
+    monkeypatch.setattr("galprote.workflows.fit_figure.fit_figure", entered)
+    monkeypatch.setattr("galprote.workflows.evaluation_figures.FIGURES", {"suite": entered})
+    suites = {"suite": mock.Mock(cases=[1], examples=[])}
+
+    def draw(what):
+        with suppress(LookupError):
+            what()
+
+    for what in (lambda: draw_png(picture), lambda: draw_fit(mock.Mock(), tmp_path / "fit.png", "png"),
+                 lambda: write_figures(suites, tmp_path)):  # fmt: skip
+        inside.clear()
+        thread = threading.Thread(target=draw, args=(what,))
+        with default_style():
+            thread.start()
+            assert not inside.wait(0.1)
+        thread.join(5)
+        assert inside.is_set()
+
+
+def test_the_served_page_has_the_galaxy_s_name(folder):
+    stores.write_store(folder / "NAMED.zarr", stores.simple_maps((3, 4)))
+    galaxy = StoredGalaxy(folder / "NAMED.zarr")
+    galaxy.about["galaxy"] = "M 1<3>"
+    server = make_server(galaxy, None, Spectra(galaxy))
+    server.start()
+    try:
+        answer = server.io_loop.run_sync(lambda: AsyncHTTPClient().fetch(f"http://127.0.0.1:{server.port}/"))
+    finally:
+        server.stop(wait=False)
+    assert "<title>M 1&lt;3&gt; – galprote</title>" in " ".join(answer.body.decode().split())
+
+
+def test_a_compressed_cube_is_unpacked_with_a_word(galaxy, folder, capsys):
+    cube = folder / "cube.fits.gz"
+    cube.write_bytes(gzip.compress(b"cube"))
+    words = f"cube.fits.gz is compressed: it is unpacked, once, into {gettempdir()}."
+    page = page_of(galaxy.path)
+    page.inspector.spectra = spectra = Spectra(galaxy, cube)
+    assert page.inspector._fitting_words().startswith(words)
+    spectra._refitter = mock.Mock()
+    assert page.inspector._fitting_words() == "Fitting the spectrum again from the cube…"
+    page.close()
+    if importlib.util.find_spec("ppxf") is not None:
+        with pytest.raises(GalproteError):
+            open_refitter(galaxy.path, cube)
+        assert words in capsys.readouterr().out
 
 
 def test_only_the_newest_wish_is_answered():
