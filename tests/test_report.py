@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -25,14 +26,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from galprote.model.errors import ConfigError
-from galprote.model.grids import N_WAVELENGTH
+from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.map_styles import STYLES
 from galprote.pipeline.quality import Kinds, Status
 from galprote.workflows import run_command
 from galprote.workflows.logbook import GalaxyResult
-from galprote.workflows.report import files
+from galprote.workflows.report import files, spectra
 from galprote.workflows.report.cards import read_card
+from galprote.workflows.report.drawing import drawn_here
 from galprote.workflows.report.examples import choose
 from galprote.workflows.report.finishing import finish_report
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
@@ -646,6 +648,32 @@ def test_values_have_the_colours_of_the_scale_with_the_first_row_below() -> None
     assert above[5, 3] == 0  # nothing: transparent
     np.testing.assert_array_equal(above[15, :3], palette[0])  # beyond the ends: the last colours
     np.testing.assert_array_equal(above[25, :3], palette[255])
+
+
+def test_a_fit_s_chart_has_the_model_s_line_where_its_numbers_are() -> None:
+    model = 3 + np.sin(np.arange(N_WAVELENGTH) / 120) + 1e-3 * np.arange(N_WAVELENGTH)
+    one = np.ones((1, N_WAVELENGTH))
+    light = {"grid": np.full((1, 12, 53), 1 / 636), "log_age": [9.0], "log_age_error": [0.1], "metallicity": [0.0],
+             "metallicity_error": [0.1]}  # fmt: skip
+    fit: Any = SimpleNamespace(
+        flux=3.5 * one, error=0.1 * one, model=model[None], used=one > 0, bands=one[0] < 0, masked=one < 0,
+        replaced=one < 0, populations=SimpleNamespace(**light), log_ages=np.linspace(7, 10.1, 53),
+        metallicities=np.linspace(-2, 0.4, 12),
+    )  # fmt: skip
+    with drawn_here():
+        svg = spectra.draw_fit(fit, "Fit", "words").svg
+    found = re.search(r'<path d="([^"]*)"[^>]*style="[^"]*stroke: #d55e00; stroke-width: 1.2', svg)
+    assert found is not None
+    x, y = np.array(re.findall(r"[ML] (\S+) (\S+)", found[1]), dtype=float).T
+    right = spectra.WIDTH - 3.15  # inches; of 4.3, the panel has 2.45 above 1.75
+    wavelength = np.interp(x / 72, (spectra.LEFT, right), spectra._ENDS)
+    values = np.interp(wavelength, WAVELENGTH, model) / 3.5
+    seen = np.append(model / 3.5, 1.0)
+    low = seen.min() - 0.22 * np.ptp(seen)
+    wanted = 72 * (4.3 - 1.75 - 2.45 * (values - low) / (1.28 * np.ptp(seen)))
+    assert len(x) > 50
+    assert np.ptp(y) > 100
+    np.testing.assert_allclose(y, wanted, atol=0.15)
 
 
 def test_each_kind_of_spaxel_has_a_pattern_of_its_own_also_in_grey() -> None:

@@ -10,16 +10,20 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 from bokeh.document import Document
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from tornado.httpclient import AsyncHTTPClient
 
 from galprote.model.errors import CubeError, GalproteError
 from galprote.model.grids import KEPT, WAVELENGTH
+from galprote.pipeline.map_styles import UNTRUSTED_COLOUR
 from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE, Status
 from galprote.workflows.drawing_style import default_style
 from galprote.workflows.evaluation_figures import write_figures
@@ -28,9 +32,9 @@ from galprote.workflows.ppxf_comparison import open_refitter
 from galprote.workflows.viewer.background import Background
 from galprote.workflows.viewer.chunked import read_mean
 from galprote.workflows.viewer.export_csv import selection_csv
-from galprote.workflows.viewer.export_png import Picture, draw_png
+from galprote.workflows.viewer.export_png import DPI, Picture, draw_png
 from galprote.workflows.viewer.flux_units import flux_unit
-from galprote.workflows.viewer.look import lines_of, look_at
+from galprote.workflows.viewer.look import Lines, lines_of, look_at
 from galprote.workflows.viewer.page import Page
 from galprote.workflows.viewer.refitting import Spectra
 from galprote.workflows.viewer.scales import ScaleWish, scale_of
@@ -38,6 +42,7 @@ from galprote.workflows.viewer.selection import Selection, at_point, in_box, in_
 from galprote.workflows.viewer.server import make_server
 from galprote.workflows.viewer.shown_map import Shown, Window, window_of
 from galprote.workflows.viewer.sky import Sky
+from galprote.workflows.viewer.spectrum_view import MODEL, OBSERVED
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError, check_same_spaxels
 from galprote.workflows.viewer.values import numbers_of
 from galprote.workflows.viewer.values_view import number, table
@@ -360,16 +365,58 @@ def test_a_csv_file_of_too_much_is_refused_in_words(galaxy, monkeypatch):
         selection_csv(galaxy, region)
 
 
-def test_the_picture_shows_the_maps_the_selection_and_the_residual(galaxy):
-    spaxel = at_point(galaxy, 20, 10)
-    assert spaxel is not None
-    lines = lines_of(galaxy, look_at(galaxy, None, spaxel, UNRELIABLE, always), None, 948)
-    shown = Shown(galaxy, "age_lw")
-    maps = ((shown, scale_of(shown, UNRELIABLE, ScaleWish()), "age"),) * 2
-    view = (-0.5, 89.5, -0.5, 29.5)
-    picture = imread(io.BytesIO(draw_png(Picture(maps, UNRELIABLE, view, spaxel, "Spaxel", "erg", lines))))
+def drawn(picture: Picture) -> tuple[np.ndarray, list[Any]]:
+    """The picture's pixels, and its axes."""
+    axes = []
+
+    class Kept(Figure):
+        def savefig(self, *words, **options):
+            super().savefig(*words, **options)
+            axes.extend(self.axes)
+
+    with mock.patch("galprote.workflows.viewer.export_png.Figure", Kept):
+        return imread(io.BytesIO(draw_png(picture)))[..., :3], axes
+
+
+def pixel(picture: np.ndarray, axes: Any, x: float, y: float) -> tuple[int, int]:
+    """Row and column of the pixel at a place of the data."""
+    across, up = axes.transData.transform((x, y)) * DPI / axes.get_figure(root=True).dpi
+    return int(picture.shape[0] - up), int(across)
+
+
+def test_the_picture_shows_the_maps_and_the_selection_at_their_places(galaxy):
+    """Colours of spaxels in a part of the image that is not square; age grows upwards, [M/H] to the right."""
+    spaxel = at_point(galaxy, 30, 12)
+    shown = [Shown(galaxy, name) for name in ("age_lw", "metallicity_lw")]
+    maps = tuple((each, scale_of(each, UNRELIABLE, ScaleWish()), each.name) for each in shown)
+    picture, axes = drawn(Picture(maps, UNRELIABLE, (9.5, 69.5, 4.5, 24.5), spaxel, "Spaxel", "erg", None))
     assert picture.shape[1] > 1000
-    assert len(np.unique(picture[: picture.shape[0] // 2].reshape(-1, 4), axis=0)) > 200  # a map of many colours
+    for panel, (each, scale, _) in zip(axes, maps, strict=False):
+        for y, x in ((6, 11), (6, 68), (23, 11), (23, 68), (14, 40)):
+            value = each.values((slice(None), slice(None)), UNRELIABLE)[y, x]
+            share = np.clip((value - scale.low) / (scale.high - scale.low), 0, 1)
+            wanted = to_rgb(scale.palette[min(255, int(256 * share))])
+            np.testing.assert_allclose(picture[pixel(picture, panel, x, y)], wanted, atol=0.02)
+        row, column = pixel(picture, panel, 30, 12.5)  # the upper edge of what is selected
+        assert picture[row - 1 : row + 2, column].max(axis=1).min() < 0.2
+        row, column = pixel(picture, panel, ODD[1], ODD[0])
+        np.testing.assert_allclose(picture[row, column], to_rgb(UNTRUSTED_COLOUR), atol=0.02)
+
+
+def test_the_picture_shows_spectrum_model_and_residual(galaxy):
+    """The model's line lies where its numbers are, and so does the residual's."""
+    spaxel, no = at_point(galaxy, 30, 12), np.zeros(948, dtype=bool)
+    wave = np.sin(np.arange(948) / 150)
+    lines = Lines(np.full(948, 5.0), 5 + 2 * wave, -2 * wave, np.full(948, -0.1), np.full(948, 0.1), no, no, no)
+    shown = Shown(galaxy, "age_lw")
+    maps = ((shown, scale_of(shown, UNRELIABLE, ScaleWish()), "age"),)
+    picture, axes = drawn(Picture(maps, UNRELIABLE, (-0.5, 89.5, -0.5, 29.5), spaxel, "Spaxel", "erg", lines))
+    upper, lower = (next(each for each in axes if each.get_ylabel() == name) for name in ("flux", "residual"))
+    for panel, values, colour in ((upper, lines.model, MODEL), (lower, lines.residual, OBSERVED)):
+        for sample in (60, 235, 500, 700, 890):
+            row, column = pixel(picture, panel, WAVELENGTH[sample], values[sample])
+            near = picture[row - 2 : row + 3, column]
+            assert np.abs(near - to_rgb(colour)).max(axis=1).min() < 0.3, (colour, sample)
 
 
 # --- the page ---
