@@ -142,7 +142,7 @@ def _whole_bins(galaxy: StoredGalaxy, touched: NDArray[np.int32]) -> Selection:
     """All of some bins, or, where they have too many spaxels, every second, third, ... of their rows and columns."""
     inside = np.isin(galaxy.map("bin_id"), touched)
     alone = len(touched) == 1  # its spectrum is that of all of it
-    step = 1 if alone else math.ceil(math.sqrt(max(np.count_nonzero(inside), 1) / MOST))
+    step = 1 if alone else math.ceil(math.sqrt(max(int(inside.sum()), 1) / MOST))
     while True:
         first = step // 2
         y, x = np.nonzero(inside[first::step, first::step])
