@@ -53,7 +53,7 @@ def report(
         with sole_run(output, say):
             _make_pages(output, wanted, checkpoint, made, failed)
             index = finish_report(output)
-    except OSError as error:
+    except Exception as error:
         if not is_disk_full(error):
             raise
         complain(f"{output}: {_full_words(error)}{current_stop().resume_words()}")
@@ -91,6 +91,6 @@ def _make_pages(
             say(f"{galaxy.name}: {size / 1e6:.1f} MB")
 
 
-def _full_words(error: OSError) -> str:
-    where = f" ({error.filename})" if error.filename else ""
+def _full_words(error: Exception) -> str:
+    where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
     return f"no space left on the disk{where}; finished pages are kept. Make room, then run the same command again"
