@@ -289,6 +289,8 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     ledger.write_text(path, "old")
     with full(os, "fsync", after=0), pytest.raises(OSError, match="No space left"):
         ledger.write_text(path, "new")
+    with mock.patch("os.fsync", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        ledger.write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

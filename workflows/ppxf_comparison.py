@@ -24,8 +24,8 @@ from galprote.pipeline.maps import open_maps
 from galprote.workflows.conduct import current_stop
 from galprote.workflows.map_comparison import MapComparison
 from galprote.workflows.refit import Refits, Refitter
-from galprote.workflows.store_cube import find_store_cube
-from galprote.workflows.terminal import errors
+from galprote.workflows.store_cube import find_store_cube, unpacking_words
+from galprote.workflows.terminal import errors, say
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.integer[Any]]
@@ -109,7 +109,10 @@ def open_refitter(store: Path, cube: Path | None = None, checkpoint: Path | None
     if "provenance" not in maps.attrs:
         raise ConfigError(f"--ppxf: {store} does not say how it was made: give the store, NAME.zarr")
     file = json.loads(maps.attrs["provenance"])["input"]["file"]
-    return Refitter(store, find_store_cube(store, str(maps.attrs["galaxy"]), file, cube), checkpoint)
+    path = find_store_cube(store, str(maps.attrs["galaxy"]), file, cube)
+    if words := unpacking_words(path):
+        say(words)
+    return Refitter(store, path, checkpoint)
 
 
 def fit_both(

@@ -81,6 +81,8 @@ class StopRequest:
         What a signal does, in words, where it is the usual way to end a command and no interruption; '' elsewhere.
     under_way : int
         Chunks that the workers have.
+    what : str
+        What else is under way, in words; '' for the chunks.
     woken : callable
         Called when a signal was heard: who waits may look.
     listen_again : callable
@@ -99,6 +101,7 @@ class StopRequest:
         self.patient = False
         self.ends = ""
         self.under_way = 0
+        self.what = ""
         self.woken: Callable[[], None] = lambda: None
         self.listen_again: Callable[[], None] = lambda: None
         self.end: Callable[[str], None] = end_now
@@ -141,6 +144,8 @@ class StopRequest:
             return f"{name}: {self.ends}"
         if not self.patient:
             return f"{name}: stopped; {self.kept}{self.resume_words()}"
+        if self.what:
+            return f"{name}: finishing {self.what} (once more: stop at once){self.resume_words()}"
         if not self.under_way:
             return f"{name}: stopping; nothing is under way (once more: stop at once){self.resume_words()}"
         return f"{name}: finishing the chunks under way (once more: stop at once){self.resume_words()}"
