@@ -8,7 +8,7 @@ import typer
 
 from galprote.model.errors import ConfigError
 from galprote.workflows.completion import complete_cube, complete_map, complete_weights
-from galprote.workflows.terminal import Debug, Json, conclude, print_json, show
+from galprote.workflows.terminal import Debug, Json, conclude, out, print_json, show
 
 if TYPE_CHECKING:
     from galprote.pipeline.reference_maps import ReferenceOptions
@@ -106,7 +106,7 @@ def _report(found: "MapComparison", folder: Path, *, quiet: bool) -> tuple[dict[
     record = comparison_dict(found)
     written = write_tables(found, record, folder)
     if not quiet:
-        for part in comparison_tables(found):
+        for part in comparison_tables(found, out().width):
             show(part)
     for item in found.compared:
         if item.statistics[0].n:
