@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from galprote.pipeline.figure_labels import plain
@@ -69,7 +69,7 @@ def draw_panel(
     axes.set_title(style.title, loc="left", fontsize=15, fontweight="bold", color=INK, pad=6)
     draw_bar(image, bar, style)
     bar.tick_params(labelsize=11, color=INK, labelcolor=INK, length=3)
-    bar.set_ylabel(label, fontsize=12, color=INK)
+    bar.set_ylabel(f"{label} (log)" if style.log else label, fontsize=12, color=INK)
 
 
 def draw_values(axes: Axes, style: MapStyle, values: NDArray[np.floating[Any]], **how: Any) -> AxesImage:
@@ -104,10 +104,21 @@ def draw_bar(image: AxesImage, bar: Axes, style: MapStyle) -> None:
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     colour_bar = bar.figure.colorbar(image, cax=bar, extend=extend, extendfrac=0.025)
     colour_bar.outline.set_visible(False)
-    log_locator = LogLocator(subs=(1,) if limits[1] > 300 * limits[0] else (1, 2, 5))
-    colour_bar.locator = log_locator if style.log else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+    locator = FixedLocator(log_ticks(limits)) if style.log else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+    colour_bar.locator = locator
     colour_bar.formatter = FuncFormatter(plain) if style.log else ScalarFormatter(useOffset=False)
     colour_bar.minorticks_off()
+
+
+def log_ticks(limits: tuple[float, float]) -> list[float]:
+    """Round numbers between two limits of a logarithmic scale: three or more where there are, never a crowd."""
+    found: list[float] = []
+    for subs in ((1,), (1, 2, 5), (1, 2, 3, 5, 7), range(1, 10), np.arange(1, 10, 0.5)):
+        ticks = LogLocator(subs=subs, numticks=99).tick_values(*limits)
+        found = [float(tick) for tick in ticks if limits[0] * (1 - 1e-9) <= tick <= limits[1] * (1 + 1e-9)]
+        if len(found) > 2:
+            break
+    return found[:: -(-len(found) // 9)] if found else []
 
 
 def paint(axes: Axes, where: NDArray[np.bool_], colour: str, zorder: float, **how: Any) -> None:

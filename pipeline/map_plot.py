@@ -151,7 +151,8 @@ def _draw_colour_bar(axes: Axes, image: Any, style: MapStyle, maps: xr.Dataset) 
         bar = axes.inset_axes((1.02, 0.0, 0.04, 1.0))
     draw_bar(image, bar, style)
     bar.tick_params(color=INK, labelcolor=INK, length=3)
-    bar.set_ylabel(style.label_for(maps.attrs), color=INK)
+    label = style.label_for(maps.attrs)
+    bar.set_ylabel(f"{label} (log)" if style.log else label, color=INK)
 
 
 def _frame(axes: Axes, status: NDArray[np.int32], wcs: WCS | None, *, sky: bool) -> None:

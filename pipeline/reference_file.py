@@ -50,6 +50,9 @@ class ReferenceFile:
         It is what a synthetic cube was made from.
     notes : list of str
         What a reader of the comparison should know.
+    galaxy : str
+        Its name; '' where it has none.
+    redshift : float or None
     """
 
     kind: str
@@ -61,6 +64,8 @@ class ReferenceFile:
     r_v: float = USUAL_R_V
     truth: bool = False
     notes: list[str] = field(default_factory=list)
+    galaxy: str = ""
+    redshift: float | None = None
 
 
 def celestial(header: fits.Header) -> WCS | None:

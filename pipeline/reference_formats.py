@@ -36,6 +36,8 @@ def read_store(path: Path) -> ReferenceFile:
         maps["bin_id"].values.astype(np.int32) if "bin_id" in maps else None,
         (status & int(maps["status"].attrs["unreliable_bits"])) == 0,
         {name: name.upper() for name in names},
+        galaxy=str(maps.attrs.get("galaxy", "")),
+        redshift=float(maps.attrs["redshift"]) if "redshift" in maps.attrs else None,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -20,6 +21,9 @@ from galprote.pipeline.reference_grid import OntoSpaxels
 from galprote.pipeline.reference_units import convert
 
 Array = NDArray[np.float64]
+
+#: Redshifts further apart are of two galaxies.
+REDSHIFT_APART: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,27 @@ def read_reference(path: Path, maps: xr.Dataset, options: ReferenceOptions) -> R
         return _on_spaxels(read_store(path), path, maps, options)
     seen = (maps["status"].values & int(Status.NO_DATA)) == 0
     place = partial(_placed, shape=seen.shape, seen=seen)
-    found: Reference = read_fits(path, lambda hdus: _on_spaxels(use_fits(hdus, path, place), path, maps, options))
+
+    def read(hdus: Any) -> Reference:
+        file = use_fits(hdus, path, place)
+        name, redshift = (hdus[0].header.get(key) for key in ("OBJECT", "REDSHIFT"))
+        file.galaxy = str(name or "").strip()
+        file.redshift = float(redshift) if isinstance(redshift, (int, float)) else None
+        return _on_spaxels(file, path, maps, options)
+
+    found: Reference = read_fits(path, read)
     return found
+
+
+def _other_galaxy(file: ReferenceFile, maps: xr.Dataset) -> list[str]:
+    """A note where names (which a truth does not know) or redshifts say that the reference is of another galaxy."""
+    ours, redshift = str(maps.attrs.get("galaxy", "")), maps.attrs.get("redshift")
+    names = ["".join(filter(str.isalnum, name)).lower() for name in (file.galaxy, ours)]
+    apart = file.redshift is not None and redshift is not None and abs(file.redshift - float(redshift)) > REDSHIFT_APART
+    if not apart and (file.truth or not all(names) or names[0] == names[1]):
+        return []
+    of_it = "" if file.redshift is None else f", z = {file.redshift:g}"
+    return [f"reference: galaxy {file.galaxy or 'without a name'}{of_it}; ours: {ours}, z = {float(redshift or 0):g}"]
 
 
 def _placed(table: Path, shape: tuple[int, int], seen: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -162,7 +185,7 @@ def _on_spaxels(file: ReferenceFile, path: Path, maps: xr.Dataset, options: Refe
         raise ConfigError(
             f"reference {path}: its {', '.join(item.source for item in found)} have no values on our spaxels"
         )
-    notes = [*([f"spaxels: {onto.words}"] if onto.words else []), *file.notes]
+    notes = [*_other_galaxy(file, maps), *([f"spaxels: {onto.words}"] if onto.words else []), *file.notes]
     bins = None if file.bins is None else onto.numbers(file.bins)
     return Reference(path, file.kind, found, bins, good, file.truth, tuple(notes))
 

@@ -321,6 +321,20 @@ def test_the_headers_object_helps_and_contradicts(capsys: Capture, tmp_path: Pat
 # ---- one's own table
 
 
+def test_cubes_of_one_object_that_are_not_of_one_galaxy_are_kept_apart(capsys: Capture, tmp_path: Path) -> None:
+    make_cube(tmp_path / "near.fits", {"OBJECT": "MOCK", "REDSHIFT": 0.008})
+    make_cube(tmp_path / "same.fits", {"OBJECT": "MOCK", "REDSHIFT": 0.008})
+    make_cube(tmp_path / "far.fits", {"OBJECT": "MOCK", "REDSHIFT": 0.02})
+    make_cube(tmp_path / "away.fits", {"OBJECT": "MOCK", "REDSHIFT": 0.008}, CRVAL2=15.5)
+    output, galaxies = init(capsys, tmp_path)
+    assert {name: galaxy["redshift"] for name, galaxy in galaxies.items()} == {
+        "near": 0.008,
+        "far": 0.02,
+        "away": 0.008,
+    }
+    assert "near is run with 'near.fits'; left out, of the same galaxy: 'same.fits'" in output
+
+
 @pytest.mark.parametrize("ending", ["csv", "ecsv", "fits", "txt", "vot"])
 def test_own_tables(capsys: Capture, tmp_path: Path, ending: str) -> None:
     make_cube(tmp_path / "a.fits", {"OBJECT": "ESO 97-G13", "REDSHIFT": 0.3})

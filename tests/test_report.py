@@ -7,10 +7,10 @@ import json
 import os
 import re
 import shutil
-import tracemalloc
 import signal
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -774,3 +774,5 @@ def test_numbers_in_words() -> None:
     assert [duration_words(value) for value in (None, 9.96, 125.0, 7260.0)] == ["–", "10.0 s", "2 min", "2 h 1 min"]
     assert ticks((0, 1.5), log=False) == [0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
     assert ticks((8, 300), log=True) == [10, 20, 50, 100, 200]
+    assert ticks((6.9, 44.2), log=True) == [7, 10, 20, 30]
+    assert ticks((1, 1e4), log=True) == [1, 10, 100, 1000, 1e4]

@@ -45,7 +45,7 @@ from galprote.workflows.viewer.sky import Sky
 from galprote.workflows.viewer.spectrum_view import MODEL, OBSERVED
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError, check_same_spaxels
 from galprote.workflows.viewer.values import numbers_of
-from galprote.workflows.viewer.values_view import number, table
+from galprote.workflows.viewer.values_view import alike, number, table
 from tests import stores, surveys
 
 SHAPE = (30, 90)  # three by three inner chunks
@@ -284,8 +284,15 @@ def test_flags_hide_and_differences_subtract(galaxy):
     assert np.isfinite(Shown(galaxy, "age_lw").values(whole, NOT_FITTED)[5, 50])
     kinds = Shown(galaxy, "age_lw").kinds(whole, UNRELIABLE)
     assert (kinds[5, 50], kinds[5, 51], kinds[0, 0]) == (3, 1, 0)
-    apart = Shown(galaxy, "age_lw", (galaxy, "metallicity_lw"))
-    assert apart.values(whole, UNRELIABLE)[20, 30] == pytest.approx(9.2 - (-0.2))
+    apart = Shown(galaxy, "age_lw", (galaxy, "age_lw_error"))
+    assert apart.values(whole, UNRELIABLE)[20, 30] == pytest.approx(9.2 - 0.1)
+    assert apart.style.title == "Age − Error of age"
+    assert Shown(galaxy, "age_lw", (galaxy, "age_lw")).style.title == "Δ Age"
+    assert not apart.refusal
+    refused = Shown(galaxy, "age_lw", (galaxy, "metallicity_lw"))
+    assert "age_lw (dex(yr)) and metallicity_lw (dex): their units differ" in refused.refusal
+    assert (refused.style.title, refused.style.label) == ("Age − Metallicity", "units differ")
+    assert not np.isfinite(refused.values(whole, UNRELIABLE)).any()
     scale = scale_of(apart, UNRELIABLE, ScaleWish(share="98 %"))
     assert scale.low == -scale.high  # white is no difference
 
@@ -321,6 +328,14 @@ def test_numbers_have_the_digits_of_their_errors():
     assert number(16177.4, 661.2) == "16,177 ± 661"
     assert number(float("nan"), 0.1) == "–"
     assert number(9.632, float("nan")) == "9.632"
+    assert number(-2.1754e-17) == "\N{MINUS SIGN}2.18e\N{MINUS SIGN}17"
+
+
+def test_compared_numbers_have_the_same_decimals():
+    assert alike([9.63213, 9.6300, 0.00213], 0.08) == ["9.632", "9.630", "0.002"]
+    assert alike([1.5, 1.50002, -2e-5]) == ["1.500", "1.500", "0.000"]
+    assert alike([16177.4, 16100.0, 77.4], 661.2) == ["16,177", "16,100", "77"]
+    assert alike([2e-17, float("nan"), float("nan")]) == ["2.00e\N{MINUS SIGN}17", "–", "–"]
 
 
 def test_flux_units_are_written_as_people_do():

@@ -10,7 +10,7 @@ from galprote.model.errors import ConfigError
 from galprote.workflows.completion import complete_cube, complete_map, complete_weights
 from galprote.workflows.conduct import current_stop, keeps
 from galprote.workflows.stop import STOPPED
-from galprote.workflows.terminal import Debug, Json, conclude, print_json, show
+from galprote.workflows.terminal import Debug, Json, conclude, out, print_json, show
 
 if TYPE_CHECKING:
     from galprote.pipeline.reference_maps import ReferenceOptions
@@ -117,7 +117,7 @@ def _report(found: "MapComparison", folder: Path, *, quiet: bool) -> tuple[dict[
     keeps(f"what was written into {folder} so far is whole")
     written = write_tables(found, record, folder)
     if not quiet:
-        for part in comparison_tables(found):
+        for part in comparison_tables(found, out().width):
             show(part)
     for item in found.compared:
         if item.statistics[0].n:

@@ -21,12 +21,16 @@ from galprote.workflows.terminal import plain
 
 COLUMNS: Final = ("quantity", "of", "S/N", "n", "mean", "sigma", "robust\nsigma", "expected\nerror", "within\n1 error",
                   "corre-\nlation", "without outliers\nmean, sigma (n)")  # fmt: skip
+#: Left out of a terminal with fewer columns than the key; the files have them.
+NARROW: Final[dict[int, tuple[str, ...]]] = {
+    132: ("corre-\nlation", "without outliers\nmean, sigma (n)", "RA, Dec"), 100: ("n", "sigma", "group"),
+}  # fmt: skip
 #: Groups of outliers that the terminal names, for each quantity.
 NAMED: Final = 3
 
 
-def comparison_tables(found: MapComparison) -> list[Table | str]:
-    """What the terminal shows."""
+def comparison_tables(found: MapComparison, width: int) -> list[Table | str]:
+    """What a terminal of so many columns shows."""
     reference = found.reference
     lines: list[Table | str] = [f"{found.galaxy} minus {reference.path} ({reference.kind})"]
     lines += [f"  {item.quantity.name}: {item.source}: {item.conversion}" for item in found.compared if item.conversion]
@@ -42,11 +46,28 @@ def comparison_tables(found: MapComparison) -> list[Table | str]:
             label = f"{item.quantity.label} ({item.quantity.unit})" if number == 0 else ""
             table.add_row(label, row.places if row.snr_range == (0.0, np.inf) else "", *_cells(row))
         table.add_section()
-    lines.append(table)
+    bins = any(row.places != "spaxels" for item in found.compared for row in item.statistics)
+    lines.append(_fitting(table, width, () if bins else ("of",)))
     named = _outlier_table(found)
     if named is not None:
-        lines.append(named)
+        lines.append(_fitting(named, width))
+    if width < max(NARROW):
+        lines.append("  more columns in a wider terminal, and in comparison.csv and outliers.csv")
     return lines
+
+
+def _fitting(table: Table, width: int, needless: Sequence[str] = ()) -> Table:
+    """Leave columns out for which there is no room; numbers are never cut, words are folded."""
+    narrow = [name for limit, names in NARROW.items() if width < limit for name in names]
+    names = [*narrow, *needless] if narrow else []
+    table.columns = [column for column in table.columns if column.header not in names]
+    for column in table.columns:
+        if column.justify == "right":
+            words = [str(cell) for cell in column.cells]
+            column.min_width = max(len(line) for word in words for line in word.split("\n"))
+        else:
+            column.no_wrap, column.overflow = False, "fold"
+    return table
 
 
 def _cells(row: Statistics) -> list[str]:

@@ -1,5 +1,6 @@
 """Commands about a cube: `inspect` one, make a `mock`."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +72,7 @@ def mock(
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists; choose another name, or add --overwrite")
     if not output.parent.is_dir():
-        raise ConfigError(f"{output.parent}: no such folder")
+        raise ConfigError(f"{output.parent}: no such folder; create it (mkdir -p), or name another")
     preload_torch()
     from pydantic import ValidationError
 
@@ -80,6 +81,7 @@ def mock(
 
     try:
         config = MockConfig(
+            name=re.sub(r"[^ -~]", "_", output.stem)[:60],
             shape=(ny, nx),
             redshift=redshift,
             ebv=ebv,

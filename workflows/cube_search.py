@@ -9,7 +9,7 @@ from typing import Final
 from galprote.model.errors import ConfigError, CubeError
 from galprote.pipeline.readers.axis import SpectralAxis
 from galprote.pipeline.readers.shape import cube_headers
-from galprote.pipeline.readers.sky import target_name
+from galprote.pipeline.readers.sky import field_centre, target_name
 from galprote.workflows.file_names import FILE_NAMES, NAMED_AS, NO_CUBES, SurveyKind, name_in, stem, usable_name
 from galprote.workflows.header_values import HeaderValue, frame_doubt, header_ebv, header_redshift
 
@@ -33,6 +33,8 @@ class FoundCube:
         Wavelengths.
     doubt : str
         What is odd about its wavelengths; '' if nothing.
+    centre : (float, float) or None
+        RA and Dec (ICRS) of the middle of the field, degrees; None without a WCS.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class FoundCube:
     ebv: HeaderValue
     axis: SpectralAxis
     doubt: str
+    centre: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def _look_at(path: Path, kind: SurveyKind) -> FoundCube | LeftOut:
     if not name:
         return LeftOut(path, "neither its name nor its header's OBJECT has a letter or a digit: rename it")
     doubt = frame_doubt(parts.flux.header)
-    return FoundCube(path, name, target, header_redshift(headers), header_ebv(headers), parts.axis, doubt)
+    return FoundCube(path, name, target, header_redshift(headers), header_ebv(headers), parts.axis, doubt,
+                     field_centre(parts.flux))  # fmt: skip
 
 
 def _no_cube(file_name: str, named: str, kind: SurveyKind) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 
 from galprote.model.errors import CubeError
 from galprote.pipeline.readers.channels import select_channels
+from galprote.workflows.cube_groups import cubes_of_galaxies
 from galprote.workflows.cube_search import FoundCube, preferred
 from galprote.workflows.file_names import SurveyKind
 from galprote.workflows.galaxy_table import KnownGalaxy, identity
@@ -81,10 +82,7 @@ def survey_entries(
     list of SurveyEntry
         In the order of the cubes.
     """
-    galaxies: dict[str, list[FoundCube]] = {}
-    for cube in cubes:
-        galaxies.setdefault(identity(cube.name), []).append(cube)
-    return [_entry(preferred(same, kind, prefer), tables, window) for same in galaxies.values()]
+    return [_entry(preferred(same, kind, prefer), tables, window) for same in cubes_of_galaxies(cubes)]
 
 
 def _entry(cubes: Sequence[FoundCube], tables: Sequence[Table], window: tuple[float, float]) -> SurveyEntry:

@@ -36,6 +36,19 @@ def celestial_header(hdu: Hdu) -> str:
     return checked_celestial(hdu.header)
 
 
+def field_centre(hdu: Hdu) -> tuple[float, float] | None:
+    """Return RA and Dec (ICRS, degrees) of the middle of a cube's field; None without a WCS that can be used."""
+    try:
+        text = celestial_header(hdu)
+    except CubeError:
+        return None
+    if not text:
+        return None
+    middle = [(int(hdu.header[f"NAXIS{axis}"]) - 1) / 2 for axis in (1, 2)]
+    sky: Any = WCS(fits.Header.fromstring(text)).pixel_to_world(*middle).icrs
+    return float(sky.ra.deg), float(sky.dec.deg)
+
+
 def checked_celestial(header: fits.Header) -> str:
     """The same of a header alone."""
     try:

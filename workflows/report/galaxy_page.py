@@ -130,7 +130,9 @@ def _facts(galaxy: GalaxyMaps) -> list[Fact]:
         facts.append(Fact(f"Median {item.label}", fixed_words(item.value), more))
     trust = galaxy.good_values("trust")
     if trust.size:
-        facts.append(Fact("Median trust", fixed_words(float(np.median(trust))), "0.5 is as ordinary as can be"))
+        facts.append(
+            Fact("Median trust", fixed_words(float(np.median(trust))), "ordinary spectra: 0 to 1 evenly, median 0.5")
+        )
     return facts
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Any, Final
 
+from galprote.model.wording import count
 from galprote.workflows.report.facts import Fact
 from galprote.workflows.report.files import page_name
 from galprote.workflows.report.html import fill
@@ -88,7 +89,7 @@ def _row(survey: SurveyRecord, galaxy: GalaxyRecord, *, pictures: bool) -> dict[
     card, linked = galaxy.card, has_page(survey.output, galaxy)
     why = [galaxy.error] if galaxy.error else []
     if galaxy.outcome == "incomplete" and galaxy.failures:
-        why.append(f"{len(galaxy.failures)} chunk(s) failed: {galaxy.failures[0].get('error', '')}")
+        why.append(f"{count(len(galaxy.failures), 'chunk')} failed: {galaxy.failures[0].get('error', '')}")
     if galaxy.finished and galaxy.outcome not in ("done", "skipped", "incomplete"):
         why.append("products of an earlier run are there")
     if galaxy.finished and not linked:

@@ -11,10 +11,10 @@ from xml.sax.saxutils import escape
 import numpy as np
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from galprote.pipeline.map_panel import ASPECTS, LENGTHS, sky_directions
+from galprote.pipeline.map_panel import ASPECTS, LENGTHS, log_ticks, sky_directions
 from galprote.pipeline.map_styles import INK, STYLES, MapStyle
 from galprote.pipeline.map_wcs import read_wcs
 from galprote.pipeline.quality import Status
@@ -179,18 +179,14 @@ def _bar(style: MapStyle, limits: tuple[float, float], label: str, values: NDArr
         parts.append(f'<path d="M{x:.1f} {top + _BAR:.1f}v4" stroke="{INK}"/>')
         words = escape(number_words(tick))
         parts.append(f'<text x="{x:.1f}" y="{top + _BAR + 16:.1f}" text-anchor="middle">{words}</text>')
-    parts.append(f'<text x="{WIDTH / 2}" y="{top + _BAR + 34:.1f}" text-anchor="middle">{escape(label)}</text>')
+    words = escape(f"{label} (log)" if style.log else label)
+    parts.append(f'<text x="{WIDTH / 2}" y="{top + _BAR + 34:.1f}" text-anchor="middle">{words}</text>')
     return "".join(parts)
 
 
 def ticks(limits: tuple[float, float], *, log: bool) -> list[float]:
     """Round numbers between two limits."""
-    if not log:
-        found = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(*limits)
-    else:
-        ratio = limits[1] / limits[0]
-        subs = (1,) if ratio > 300 else (1, 2, 5) if ratio > 5 else tuple(range(1, 10))
-        found = LogLocator(subs=subs, numticks=9).tick_values(*limits)
+    found = log_ticks(limits) if log else MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(*limits)
     inside = [float(tick) for tick in found if limits[0] * (1 - 1e-9) - 1e-9 <= tick <= limits[1] * (1 + 1e-9) + 1e-9]
     return inside if len(inside) > 1 or not log else [float(f"{end:.2g}") for end in limits]
 

@@ -20,6 +20,7 @@ p.spectrum { margin: 3px 8px; font-size: 13px; color: #444; white-space: nowrap;
 span.legend { float: right; margin: 0; }
 i.line, i.shade { display: inline-block; width: 16px; height: 2px; margin: 0 5px 4px 14px; }
 i.shade { height: 11px; margin-bottom: -1px; border: 1px solid #ccc; }
+div.values { overflow-x: auto; }
 table.values { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
 table.values th { text-align: right; color: #666; font-weight: normal; border-bottom: 1px solid #ccc; padding: 0 3px; }
 table.values td { text-align: right; padding: 1px 3px; white-space: nowrap; border-bottom: 1px solid #eee; }

@@ -114,6 +114,7 @@ class Page:
             label = f"{shown.style.title}: {shown.style.plain_label(shown.galaxy.about)}"
             view.show(shown, hidden, scale, label)
             self.drawn.append((shown, scale, label))
+        self.side.refuse(self.drawn[1][0].refusal)
 
     def _flags_changed(self) -> None:
         self._maps_changed()

@@ -78,8 +78,31 @@ class Shown:
         style = style_of(self.name, self.galaxy.attributes(self.name))
         if self.minus is None:
             return style
-        return MapStyle(self.name, f"Δ {style.title}", style.label, "RdBu_r", (0.02, 0.98), (-1.0, 1.0), style.factor,
-                        around_zero=True)  # fmt: skip
+        title, label, factor = f"Δ {style.title}", style.label, style.factor
+        if self.minus[1] != self.name:
+            other = style_of(self.minus[1], self.minus[0].attributes(self.minus[1]))
+            title = f"{style.title} − {other.title}"
+            same = (style.label, style.factor) == (other.label, other.factor)
+            label, factor = (label, factor) if same else (self.units[0] or "difference", 1.0)
+        if self.refusal:
+            label = "units differ"
+        return MapStyle(self.name, title, label, "RdBu_r", (0.02, 0.98), (-1.0, 1.0), factor, around_zero=True)
+
+    @property
+    def units(self) -> tuple[str, str]:
+        """Of the map, and of what is subtracted."""
+        (galaxy, name), (other, other_name) = (self.galaxy, self.name), self.minus or (self.galaxy, self.name)
+        return str(galaxy.attributes(name).get("units", "")), str(other.attributes(other_name).get("units", ""))
+
+    @property
+    def refusal(self) -> str:
+        """Why there is no difference; '' if there is one."""
+        if self.minus is None or self.units[0] == self.units[1]:
+            return ""
+        words = [
+            f"{name} ({unit or 'no unit'})" for name, unit in zip((self.name, self.minus[1]), self.units, strict=True)
+        ]
+        return f"No A − B of {words[0]} and {words[1]}: their units differ. Choose maps of one unit."
 
     def values(self, part: tuple[slice, slice], hidden: int) -> NDArray[np.float32]:
         """Values in the unit of the label; NaN where there are none, or `hidden` bits of `status` are set."""
@@ -87,7 +110,9 @@ class Shown:
         status = self.galaxy.map("status")[part]
         if self.name == "bin_id":
             values[values < 0] = np.nan
-        if self.minus is not None:
+        if self.refusal:
+            values[...] = np.nan
+        elif self.minus is not None:
             values -= self.minus[0].map(self.minus[1])[part].astype(np.float32)
             if self.minus[0] is not self.galaxy:
                 status = status | self.minus[0].map("status")[part]

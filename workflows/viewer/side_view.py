@@ -24,6 +24,9 @@ class SideView:
     def __init__(self, flags: Any, csv: Callable[[], None], png: Callable[[], None]) -> None:
         self.place = Div(name="place", stylesheets=[STYLE], sizing_mode="stretch_width", disable_math=True, margin=0)
         self.state = Div(name="state", stylesheets=[STYLE], sizing_mode="stretch_width", disable_math=True, margin=0)
+        self.refusal = Div(
+            name="refusal", stylesheets=[STYLE], sizing_mode="stretch_width", disable_math=True, margin=0
+        )
         self.numbers = Div(name="numbers", text=HELP, stylesheets=[STYLE], sizing_mode="stretch_both",
                            disable_math=True, margin=0, styles={"overflow-y": "auto"})  # fmt: skip
         self.buttons = [
@@ -32,7 +35,9 @@ class SideView:
         ]
         for button, action in zip(self.buttons, (csv, png), strict=True):
             button.on_click(action)
-        values = column(self.place, self.state, self.numbers, row(*self.buttons), sizing_mode="stretch_both")
+        values = column(
+            self.place, self.state, self.refusal, self.numbers, row(*self.buttons), sizing_mode="stretch_both"
+        )
         tabs = Tabs(
             tabs=[TabPanel(child=values, title="Selection"), TabPanel(child=flags, title="Flags")],
             sizing_mode="stretch_both",
@@ -49,6 +54,10 @@ class SideView:
     def working(self, words: str) -> None:
         """Say what goes on; empty: nothing."""
         self.state.text = f'<p class="working">{escape(words)}</p>' if words else ""
+
+    def refuse(self, words: str) -> None:
+        """Say why a map cannot be shown; empty: it can."""
+        self.refusal.text = f'<p class="error" role="alert">{escape(words)}</p>' if words else ""
 
     def problem(self, words: str) -> None:
         """Say what went wrong."""

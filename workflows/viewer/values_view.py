@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from galprote.pipeline.map_styles import style_of
 from galprote.pipeline.quality import Status
+from galprote.workflows.viewer.flux_units import flux_unit
 from galprote.workflows.viewer.selection import Selection
 from galprote.workflows.viewer.stored import StoredGalaxy
 from galprote.workflows.viewer.values import Numbers, flag_counts
@@ -27,6 +28,9 @@ NAMES: Final = {
 }  # fmt: skip
 
 REGION_HEADS: Final = ["", "mean", "median", "scatter", ""]
+COMPARED_HEADS: Final = ["", "A", "B", "A − B", ""]
+#: Characters of a unit that the table has room for.
+ROOM: Final = 8
 
 
 def number(value: float, error: float = math.nan) -> str:
@@ -44,9 +48,28 @@ def number(value: float, error: float = math.nan) -> str:
             if 1e-3 <= abs(value) < 1e4
             else f"{value:,.0f}"
             if 1e4 <= abs(value) < 1e7
-            else f"{value:.3e}"
+            else _power(value)
         )
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _power(value: float) -> str:
+    """A very large or small number, no wider than a column."""
+    digits, power = f"{value:.2e}".split("e")
+    return f"{digits}e{int(power)}"
+
+
+def alike(values: Sequence[float], error: float = math.nan) -> list[str]:
+    """Write numbers of one quantity with the same decimals: as many as `error`, or else the largest, has a use for."""
+    size = max((abs(value) for value in values[:2] if math.isfinite(value)), default=0.0)
+    if size and not 1e-3 <= size < 1e7:
+        return [number(value) for value in values]
+    scale = error / 10 if math.isfinite(error) and error > 0 else max(size, 1.0) / 1e3
+    digits = min(max(0, -math.floor(math.log10(scale))), 4)
+    whole = all(value == round(value) for value in values if math.isfinite(value))
+    digits = 0 if whole else digits
+    texts = [f"{round(value, digits) + 0.0:,.{digits}f}" if math.isfinite(value) else "–" for value in values]
+    return [text.replace("-", "\N{MINUS SIGN}") for text in texts]
 
 
 def title(galaxy: StoredGalaxy, selection: Selection) -> str:
@@ -70,27 +93,42 @@ def table(
 ) -> str:
     """The numbers as a table, and the flags."""
     other = {found.name: found for found in others}
-    heads = ["", "A", "B", "A − B"] if others else ["", "value", ""] if selection.single else REGION_HEADS
+    heads = COMPARED_HEADS if others else ["", "value", ""] if selection.single else REGION_HEADS
     rows = "".join(_row(galaxy, selection, found, other) for found in numbers)
     status = galaxy.map("status")[selection.y, selection.x]
     used = int(np.count_nonzero((status & hidden) == 0))
     words = "All spaxels count." if used == len(selection) else f"{used:,} of {len(selection):,} spaxels count."
     count = "" if selection.single else f'<p id="used">{words}</p>'
     head = "".join(f"<th>{word}</th>" for word in heads)
-    return f"{count}<table class=values><tr>{head}</tr>{rows}</table>{flags(status, single=selection.single)}"
+    values = f'<div class="values"><table class=values><tr>{head}</tr>{rows}</table></div>'
+    return f"{count}{values}{_flux_words(galaxy, numbers)}{flags(status, single=selection.single)}"
+
+
+def _flux_words(galaxy: StoredGalaxy, numbers: Sequence[Numbers]) -> str:
+    """The unit of fluxes, which is too long for the table."""
+    if not any(str(galaxy.attributes(found.name).get("units", "")) and not _unit(galaxy, found.name)
+               for found in numbers):  # fmt: skip
+        return ""
+    return f"<p>flux in {escape(flux_unit(str(galaxy.about.get('flux_unit', ''))))}</p>"
+
+
+def _unit(galaxy: StoredGalaxy, name: str) -> str:
+    """A unit as the table has room for it; '' of one that is longer."""
+    unit = str(galaxy.attributes(name).get("units", ""))
+    return UNITS.get(unit, unit if len(unit) < ROOM else "")
 
 
 def _row(galaxy: StoredGalaxy, selection: Selection, found: Numbers, other: dict[str, Numbers]) -> str:
     about = galaxy.attributes(found.name)
     name = NAMES.get(found.name, style_of(found.name, about).title)
     unit = str(about.get("units", ""))
-    short = UNITS.get(unit, unit if len(unit) < 8 else "")
+    short = _unit(galaxy, found.name)
     help_text = escape(
         f"{about.get('long_name', '')} ({unit})" if unit else str(about.get("long_name", "")), quote=True
     )
     first = f'<td title="{help_text}">{escape(name)}</td>'
     if other:
-        cells = _compared(selection, found, other.get(found.name))
+        cells = [*_compared(found, other.get(found.name)), escape(short)]
     elif selection.single:
         cells = [number(found.value, found.error), escape(short)]
     else:
@@ -100,11 +138,11 @@ def _row(galaxy: StoredGalaxy, selection: Selection, found: Numbers, other: dict
     )
 
 
-def _compared(selection: Selection, found: Numbers, other: Numbers | None) -> list[str]:
+def _compared(found: Numbers, other: Numbers | None) -> list[str]:
+    """A, B and A - B, without errors, for which there is no room."""
     if other is None:
-        return [number(found.value, found.error), "–", "–"]
-    apart = found.value - other.value
-    return [number(found.value, found.error), number(other.value, other.error), number(apart)]
+        return [alike([found.value], found.error)[0], "–", "–"]
+    return alike([found.value, other.value, found.value - other.value], found.error)
 
 
 def flags(status: NDArray[np.int32], *, single: bool) -> str:
