@@ -49,13 +49,13 @@ class MapsAccessor:
         Raises
         ------
         MapsError
-            If the spaxels were not binned, or the maps do not come straight from a store.
+            If the spaxels were not binned, the store is not there any more, or the maps have lost their attributes.
         """
-        from galprote.pipeline.maps import MapsError, open_bins
+        from galprote.pipeline.maps import OPENED_FROM, MapsError, open_bins
 
-        source = str(self._maps.encoding.get("source", ""))
+        source = str(self._maps.attrs.get(OPENED_FROM, ""))
         if not source:
-            raise MapsError("these maps do not come straight from a store: use galprote.pipeline.open_bins")
+            raise MapsError(f"the Dataset has no attribute `{OPENED_FROM}` (any more): use galprote.pipeline.open_bins")
         return open_bins(source)
 
     def good(self) -> xr.DataArray:
@@ -148,7 +148,7 @@ class MapsAccessor:
         Parameters
         ----------
         name : str
-            Of a map.
+            Of a map; not `status`, `bin_id` or others of bits or numbers of things.
         center : SkyCoord or (float, float), optional
             A position, or (y, x) as the coordinates have it. By default the brightest light: the centroid of
             `flux` under a Gaussian window of 1.5 spaxels, from the brightest trusted spaxel on.
@@ -174,8 +174,8 @@ class MapsAccessor:
             Over `radius` (middle of the rings, deprojected, arcsec): `mean`, `median`, `p16`, `p84`, all weighted;
             `standard_error` of the mean, from the scatter in the ring (neighbouring spaxels share the seeing and
             systematics: it is a lower limit); `mean_radius`, weighted as the mean is; `n` spaxels; `n_independent`
-            values, which are fewer where spaxels are binned. NaN in rings without spaxels. Attributes say where the
-            centre is and what was used.
+            values, which are fewer where spaxels of a bin have one value. NaN in rings without spaxels. Attributes say
+            where the centre is and what was used.
 
         Raises
         ------
@@ -278,15 +278,15 @@ class MapsAccessor:
         -------
         xarray.Dataset
             On the target's pixels, with `ra`, `dec` and a WCS: the accessor works on it. `footprint` tells which of
-            them the maps cover. Values are averages: ages, densities and fluxes per spaxel stay what they are, whatever
-            the pixels' size. The attribute `spaxel_area_ratio` leads from fluxes per spaxel to fluxes per pixel. Errors
-            are averaged as the values are: pixels that share a spaxel share its error. A pixel of which less than half
-            is covered by spaxels with values has none.
+            them the maps cover (`exact`: the share). Values are averages: ages, densities and fluxes per spaxel stay
+            what they are, whatever the pixels' size. The attribute `spaxel_area_ratio` leads from fluxes per spaxel to
+            fluxes per pixel. Errors are averaged as the values are: pixels that share a spaxel share its error. A pixel
+            of which less than half is covered by spaxels with values has none.
 
         Raises
         ------
         ReprojectionError
-            If the target has no celestial WCS or no shape, or is too large (4 GB).
+            If the target has no celestial WCS, one with lookup tables, or no shape, or is too large (4 GB).
         """
         from galprote.pipeline.reprojection import reproject_maps
 

@@ -81,7 +81,7 @@ class Statistics:
     expected : float
         Median expected standard deviation of a difference; NaN without errors.
     within_1, within_2 : float
-        Shares within one and two expected standard deviations; NaN without errors.
+        Shares within one and two expected standard deviations, of pairs where these are above 0; NaN without any.
     ours_mean, ours_sigma, reference_mean, reference_sigma : float
         Of the values themselves.
     """
@@ -123,7 +123,8 @@ def statistics(pairs: Pairs, places: str, snr_range: tuple[float, float]) -> Sta
     difference = pairs.difference
     odd = outlying(difference, pairs.error)
     known = np.isfinite(pairs.error)
-    inside = np.abs(difference[known]) / pairs.error[known] if (pairs.error[known] > 0).all() else difference[:0]
+    there = known & (pairs.error > 0)
+    inside = np.abs(difference[there]) / pairs.error[there]
     varies = bool(len(pairs) and np.ptp(pairs.ours) > 0 and np.ptp(pairs.theirs) > 0)
     return Statistics(
         places=places,

@@ -90,7 +90,27 @@ def store_layout(
         Samples that the weights use.
     """
     unit = str(cube.attrs["bunit"])
-    attributes: dict[str, Any] = {
+    attributes = {
+        **_attributes(galaxy, cube, record, mass_density_note),
+        **mask_attributes(masked, galaxy.redshift, visible),
+        "provenance": json.dumps(record, sort_keys=True),
+    }
+    on_sky = bool(attributes["wcs_header"])
+    cubes = list(_cubes(galaxy, unit, len(cube["wavelength"]), (len(metallicities), len(ages_gyr))))
+    if on_sky:
+        for item in cubes:
+            item.attributes["coordinates"] = "ra dec"  # of the image, or of the bins
+    coordinates = _wavelengths(galaxy, cube)
+    if galaxy.products.grid:
+        coordinates |= _grid_coordinates(metallicities, ages_gyr, mass_per_light)
+    return StoreLayout(attributes, tuple(cubes), _maps(galaxy, unit, on_sky=on_sky), coordinates, record)
+
+
+def _attributes(
+    galaxy: GalaxyConfig, cube: xr.Dataset, record: dict[str, Any], mass_density_note: str
+) -> dict[str, Any]:
+    """What the galaxy, its cube and its record say of the whole."""
+    return {
         "Conventions": "CF-1.11",
         "title": f"Stellar populations of {galaxy.name}",
         "source": f"galprote {record['versions']['galprote']}",
@@ -100,7 +120,7 @@ def store_layout(
         "kinematics": galaxy.kinematics.method,
         "mass_convention": MASS_CONVENTION,
         "mass_density_note": mass_density_note,
-        "flux_unit": unit,
+        "flux_unit": str(cube.attrs["bunit"]),
         "flux_unit_assumed": bool(cube.attrs["bunit_assumed"]),
         "variance_source": str(cube.attrs["variance_source"]),
         "variance_note": str(cube.attrs["variance_note"]),
@@ -109,26 +129,38 @@ def store_layout(
         "foreground_law": galaxy.foreground.law,
         "foreground_r_v": galaxy.foreground.r_v,
         "foreground_source": galaxy.foreground.source,
-        **mask_attributes(masked, galaxy.redshift, visible),
-        "provenance": json.dumps(record, sort_keys=True),
     }
-    on_sky = bool(attributes["wcs_header"])
-    coordinates: dict[str, Coordinate] = {}
-    cubes = list(_cubes(galaxy, unit, len(cube["wavelength"]), (len(metallicities), len(ages_gyr))))
+
+
+def _wavelengths(galaxy: GalaxyConfig, cube: xr.Dataset) -> dict[str, Coordinate]:
+    """Axes of the spectra that there will be."""
+    found: dict[str, Coordinate] = {}
     if galaxy.products.residual:
         about = {"units": "Angstrom", "long_name": "rest-frame wavelength in air"}
-        coordinates["wavelength"] = (("wavelength",), WAVELENGTH, about)
+        found["wavelength"] = (("wavelength",), WAVELENGTH, about)
     if galaxy.products.continuum_subtracted:
         about = {"units": "Angstrom", "long_name": "observed wavelength in air"}
-        coordinates["wavelength_observed"] = (("wavelength_observed",), cube["wavelength"].values, about)
-    if galaxy.products.grid:
-        coordinates["metallicity"] = (("metallicity",), np.array(metallicities), {"units": "dex", "long_name": "[M/H]"})
-        coordinates["age"] = (("age",), np.array(ages_gyr), {"units": "Gyr", "long_name": "age"})
-        about = {"units": "Gyr", "long_name": "ends of the age bins"}
-        coordinates["age_edge"] = (("age_edge",), np.array(age_edges(np.array(ages_gyr))), about)
-        about = {"units": "", "long_name": "mass formed for the same light, relative: grid times it is mass"}
-        coordinates["mass_per_light"] = (("metallicity", "age"), mass_per_light, about)
-    maps = {
+        found["wavelength_observed"] = (("wavelength_observed",), cube["wavelength"].values, about)
+    return found
+
+
+def _grid_coordinates(
+    metallicities: tuple[float, ...], ages_gyr: tuple[float, ...], mass_per_light: NDArray[np.float64]
+) -> dict[str, Coordinate]:
+    """Axes of the grid, and what makes masses of it."""
+    ends = {"units": "Gyr", "long_name": "ends of the age bins"}
+    mass = {"units": "", "long_name": "mass formed for the same light, relative: grid times it is mass"}
+    return {
+        "metallicity": (("metallicity",), np.array(metallicities), {"units": "dex", "long_name": "[M/H]"}),
+        "age": (("age",), np.array(ages_gyr), {"units": "Gyr", "long_name": "age"}),
+        "age_edge": (("age_edge",), np.array(age_edges(np.array(ages_gyr))), ends),
+        "mass_per_light": (("metallicity", "age"), mass_per_light, mass),
+    }
+
+
+def _maps(galaxy: GalaxyConfig, unit: str, *, on_sky: bool) -> dict[str, dict[str, Any]]:
+    """Attributes of each map."""
+    return {
         product.name: {
             "units": unit if product.unit == CUBE_UNIT else product.unit,
             "long_name": product.long_name,
@@ -137,10 +169,6 @@ def store_layout(
         }
         for product in wanted_maps(galaxy)
     }
-    if on_sky:
-        for item in cubes:
-            item.attributes["coordinates"] = "ra dec"  # of the image, or of the bins
-    return StoreLayout(attributes, tuple(cubes), maps, coordinates, record)
 
 
 def wanted_maps(galaxy: GalaxyConfig) -> tuple[MapProduct, ...]:

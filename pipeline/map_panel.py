@@ -121,10 +121,10 @@ def log_ticks(limits: tuple[float, float]) -> list[float]:
     return found[:: -(-len(found) // 9)] if found else []
 
 
-def paint(axes: Axes, where: NDArray[np.bool_], colour: str, zorder: float) -> None:
+def paint(axes: Axes, where: NDArray[np.bool_], colour: str, zorder: float, **how: Any) -> None:
     """Give some spaxels one colour."""
     shown = np.ma.masked_where(~where, where)
-    axes.imshow(shown, cmap=ListedColormap([colour]), origin="lower", interpolation="nearest", zorder=zorder)
+    axes.imshow(shown, cmap=ListedColormap([colour]), origin="lower", interpolation="nearest", zorder=zorder, **how)
 
 
 def draw_sky(axes: Axes, wcs: WCS, seen: NDArray[np.bool_], canvas: Canvas) -> None:

@@ -13,7 +13,17 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from galprote.model.errors import GalproteError
-from galprote.pipeline.map_panel import Canvas, draw_bar, draw_kinds, draw_sky, draw_values, plan_canvas, sky_directions
+from galprote.pipeline.map_panel import (
+    Canvas,
+    draw_bar,
+    draw_kinds,
+    draw_sky,
+    draw_values,
+    paint,
+    plan_canvas,
+    sky_directions,
+)
+from galprote.pipeline.map_patterns import hatched
 from galprote.pipeline.map_styles import (
     DOUBTFUL_COLOUR,
     INK,
@@ -125,12 +135,12 @@ def _draw_status(axes: Axes, status: NDArray[np.int32]) -> None:
 
 
 def _hatch(axes: Axes, where: NDArray[np.bool_]) -> None:
-    """Hatch spaxels; where there is only a row or a column of them, too."""
-    ny, nx = where.shape
-    edges = (np.arange(nx + 1) - 0.5, np.arange(ny + 1) - 0.5)
-    shown = np.ma.masked_where(~where, np.zeros(where.shape))
-    mesh = axes.pcolor(*edges, shown, cmap=ListedColormap(["none"]), edgecolor="none", hatch="////", zorder=3)
-    mesh.set(facecolor="none", edgecolor=UNTRUSTED_COLOUR, linewidth=0.0)
+    """Hatch spaxels: lines in pixels, under which values are seen."""
+    if not where.any():
+        return
+    lines, (ny, nx) = hatched(where), where.shape
+    extent = (-0.5, nx - 0.5, -0.5, ny - 0.5)
+    paint(axes, lines, UNTRUSTED_COLOUR, zorder=3, extent=extent)
 
 
 def _draw_colour_bar(axes: Axes, image: Any, style: MapStyle, maps: xr.Dataset) -> None:

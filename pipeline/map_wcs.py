@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS
+from astropy.wcs import WCS, Sip
 from numpy.typing import NDArray
 
 from galprote.model.errors import GalproteError
@@ -33,10 +33,19 @@ def read_wcs(text: str) -> WCS:
 
 
 def wcs_text(wcs: WCS) -> str:
-    """Write a celestial WCS as the attribute `wcs_header` holds it."""
+    """Write a celestial WCS as the attribute `wcs_header` holds it, with distortions by polynomials (SIP).
+
+    Raises
+    ------
+    SkyError
+        If it has distortions in lookup tables, which a header cannot hold.
+    """
+    if any(table is not None for table in (wcs.cpdis1, wcs.cpdis2, wcs.det2im1, wcs.det2im2)):
+        raise SkyError("the WCS has distortions in lookup tables, which a header cannot hold")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return str(wcs.to_header().tostring(endcard=False, padding=False))
+        warnings.simplefilter("ignore")  # keywords that are not of the standard
+        header = wcs.to_header(relax=wcs.sip is not None)
+        return str(header.tostring(endcard=False, padding=False))
 
 
 def sky_positions(
@@ -80,14 +89,30 @@ def unsliced_wcs(wcs: WCS, first: tuple[float, float], step: tuple[float, float]
 
 def _shifted(wcs: WCS, first: Any, step: Any, shape: tuple[int, int] | None) -> WCS:
     """The WCS of every `step`-th pixel (x, y) from `first` on."""
-    sliced = wcs.deepcopy()
-    matrix = np.asarray(wcs.pixel_scale_matrix)
+    sliced, step = wcs.deepcopy(), np.asarray(step, dtype=float)
     sliced.wcs.crpix = (np.asarray(wcs.wcs.crpix) - 1 - first) / step + 1
-    sliced.wcs.cdelt = (1.0, 1.0)
-    sliced.wcs.pc = matrix * np.asarray(step)[None, :]
+    matrix = np.asarray(wcs.pixel_scale_matrix) * step
+    if wcs.wcs.has_cd():
+        sliced.wcs.cd = matrix
+    else:
+        sliced.wcs.cdelt, sliced.wcs.pc = (1.0, 1.0), matrix
+    if wcs.sip is not None:
+        sliced.sip = _shifted_sip(wcs.sip, first, step)
     sliced.wcs.set()
     sliced.array_shape = shape
     return sliced
+
+
+def _shifted_sip(sip: Sip, first: Any, step: NDArray[np.float64]) -> Sip:
+    """The same distortion, in pixels of `step` (x, y) pixels: polynomials of these, which give these."""
+    terms: list[Any] = []
+    for axis, terms_of in ((0, sip.a), (1, sip.b), (0, sip.ap), (1, sip.bp)):
+        if terms_of is None:
+            terms.append(None)
+            continue
+        power = np.arange(len(terms_of))
+        terms.append(np.asarray(terms_of) * step[0] ** power[:, None] * step[1] ** power / step[axis])
+    return Sip(*terms, (np.asarray(sip.crpix) - 1 - first) / step + 1)
 
 
 def pixel_axis(maps: xr.Dataset, dim: str) -> PixelAxis:

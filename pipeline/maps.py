@@ -11,6 +11,9 @@ from galprote.model.errors import GalproteError
 from galprote.pipeline import accessor  # noqa: F401 - registers `Dataset.galprote`
 from galprote.pipeline.store import BINS
 
+#: Attribute of a Dataset: the path that it was opened from.
+OPENED_FROM = "opened_from"
+
 
 class MapsError(GalproteError):
     """What was given is not galprote's maps, or not complete."""
@@ -30,8 +33,8 @@ def open_maps(path: str | Path) -> xr.Dataset:
     xarray.Dataset
         Maps (y, x) and cubes, lazy (Dask arrays in the store's own chunks; of FITS in memory). Coordinates are `y` and
         `x`, the spaxels' numbers from 0 in the cube, which slices keep and from which `ds.galprote.wcs` is worked out,
-        and `ra` and `dec` (y, x), ICRS degrees, if the cube has a celestial WCS. `ds.galprote` is
-        `galprote.pipeline.accessor.MapsAccessor`.
+        and `ra` and `dec` (y, x), ICRS degrees, if the cube has a celestial WCS. The attribute `opened_from` is
+        the path. `ds.galprote` is `galprote.pipeline.accessor.MapsAccessor`.
 
     Raises
     ------
@@ -99,9 +102,8 @@ def find_maps(path: str | Path) -> Path:
 
 
 def _with_source(maps: xr.Dataset, path: Path) -> xr.Dataset:
-    """Note where maps come from, where slices keep it and files do not."""
-    maps.encoding["source"] = str(path)
-    return maps
+    """Note where maps come from, where slices and `where` keep it; FITS files do not."""
+    return maps.assign_attrs({OPENED_FROM: str(path.absolute())})
 
 
 def _attributes(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ further out by 1 / cos(inclination).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from galprote.pipeline.map_wcs import as_image, has_wcs, pixel_axis, slice_wcs
+from galprote.pipeline.rings import by_ring, ring_statistics
 from galprote.pipeline.sky_places import angular_size
 from galprote.pipeline.trusted_light import ProfileError, brightest, trusted
 
@@ -22,6 +24,13 @@ from galprote.pipeline.trusted_light import ProfileError, brightest, trusted
 PER_AREA: Final = ("flux", "spaxel_flux", "stellar_mass_density")
 #: Rings, where nothing else is asked for; none is thinner than so many spaxels.
 RINGS, THINNEST = 15, 1.5
+#: More are refused.
+MOST_RINGS: Final = 10_000
+#: Maps that number things or hold bits: so says their name, or CF's attributes.
+NUMBERS: Final = ("status", "bin_id")
+NUMBER_ATTRIBUTES: Final = ("flag_masks", "flag_values", "flag_meanings")
+#: Spaxels whose places on the sky are worked out at a time.
+AT_A_TIME: Final = 2**17
 
 Floats = NDArray[np.float64]
 
@@ -77,22 +86,27 @@ def deprojected_radius(maps: xr.Dataset, disc: Disc) -> tuple[Floats, str, dict[
     """
     row, column, about = _centre(maps, disc.center)
     ny, nx = (pixel_axis(maps, dim).size for dim in ("y", "x"))
-    y, x = np.mgrid[:ny, :nx]
-    if has_wcs(maps):
-        wcs = slice_wcs(maps)
-        origin = wcs.pixel_to_world(column, row).icrs
-        east, north = origin.spherical_offsets_to(wcs.pixel_to_world(x, y).icrs)
-        left, up, unit = east.to_value(u.arcsec), north.to_value(u.arcsec), "arcsec"
+    wcs = slice_wcs(maps) if has_wcs(maps) else None
+    if wcs is not None:
+        unit, origin = "arcsec", wcs.pixel_to_world(column, row).icrs
         about |= {"center_ra": float(origin.ra.deg), "center_dec": float(origin.dec.deg)}
         about |= {"position_angle": "degrees from north through east"}
     else:
-        steps = [pixel_axis(maps, dim).step for dim in ("y", "x")]
-        left, up, unit = (column - x) * steps[1], (y - row) * steps[0], "spaxel"
+        unit, steps = "spaxel", [pixel_axis(maps, dim).step for dim in ("y", "x")]
         about |= {"position_angle": "degrees from up (y) through left (-x): the cube has no celestial WCS"}
-    angle = np.radians(disc.pa)
-    along = up * np.cos(angle) + left * np.sin(angle)
-    across = left * np.cos(angle) - up * np.sin(angle)
-    return np.hypot(along, across / np.cos(np.radians(disc.inclination))), unit, about
+    angle, flat = np.radians(disc.pa), np.cos(np.radians(disc.inclination))
+    radius = np.empty((ny, nx))
+    rows = max(1, AT_A_TIME // nx)
+    for first in range(0, ny, rows):
+        y, x = np.mgrid[first : min(first + rows, ny), :nx]
+        if wcs is not None:
+            east, north = origin.spherical_offsets_to(wcs.pixel_to_world(x, y).icrs)
+            left, up = east.to_value(u.arcsec), north.to_value(u.arcsec)
+        else:
+            left, up = (column - x) * steps[1], (y - row) * steps[0]
+        along, across = up * np.cos(angle) + left * np.sin(angle), left * np.cos(angle) - up * np.sin(angle)
+        radius[first : first + rows] = np.hypot(along, across / flat)
+    return radius, unit, about
 
 
 def radius_map(maps: xr.Dataset, disc: Disc) -> xr.DataArray:
@@ -134,36 +148,51 @@ def radial_profile(
     distance: Any = None,
 ) -> xr.Dataset:
     """Average a map over rings: see `MapsAccessor.radial_profile`."""
-    if name not in maps.data_vars:
-        raise ProfileError(f"no map {name!r}: there are {', '.join(map(str, maps.data_vars))}")
+    values = _numbers(maps, name)
     radius, unit, about = deprojected_radius(maps, disc)
-    values = np.asarray(as_image(maps[name]), dtype=float)
     weights = weights or ("area" if name in PER_AREA or "flux" not in maps else "flux")
     weight = _weight(maps, weights)
     counts = np.asarray(as_image(trusted(maps))) & np.isfinite(values) & np.isfinite(weight) & (weight > 0)
+    counts &= np.isfinite(radius)
     if not counts.any():
         raise ProfileError(f"{name}: no spaxel is fitted and trusted, and has a value")
-    scale = _scale(maps) if unit == "arcsec" else 1.0
-    ends = _edges(step, edges, radius[counts], scale, unit)
-    bins = np.asarray(as_image(maps["bin_id"]))[counts] if "bin_id" in maps else None
-    ring = np.digitize(radius[counts], ends) - 1
+    radius = radius[counts]
+    ends = _edges(step, edges, float(radius.max()), _scale(maps) if unit == "arcsec" else 1.0, unit)
+    order, starts = by_ring(radius, ends)
+    columns = [radius, values[counts], np.broadcast_to(weight, counts.shape)[counts]]
+    if "bin_id" in maps:
+        columns.append(np.asarray(as_image(maps["bin_id"]))[counts])
+    del radius, values, weight, counts
     rows = []
-    for number in range(len(ends) - 1):
-        mine = ring == number
-        own = None if bins is None else bins[mine]
-        rows.append(_statistics(values[counts][mine], weight[counts][mine], radius[counts][mine], own))
+    for first, last in pairwise(starts):
+        far, value, light, *bins = (column[order[first:last]] for column in columns)
+        rows.append(ring_statistics(value, light, far, bins[0] if bins else None))
     found = _as_dataset(rows, ends, unit, dict(maps[name].attrs))
     angles = {"pa": float(disc.pa), "inclination": float(disc.inclination)}
     found.attrs = {"map": name, **angles, "weights": weights, **about}
     return found if distance is None else _with_kpc(found, distance, unit)
 
 
-def _weight(maps: xr.Dataset, weights: str) -> Floats:
+def _numbers(maps: xr.Dataset, name: str) -> NDArray[Any]:
+    """A map (y, x) whose mean means something."""
+    if name not in maps.data_vars:
+        raise ProfileError(f"no map {name!r}: there are {', '.join(map(str, maps.data_vars))}")
+    about = maps[name].attrs
+    if name in NUMBERS or any(attribute in about for attribute in NUMBER_ATTRIBUTES):
+        raise ProfileError(
+            f"{name} holds bits or numbers of things, and a mean of these means nothing; for the share of spaxels make "
+            "a map of it: ds.assign(poor=((ds.status & 512) > 0).astype(float))"
+        )
+    return np.asarray(as_image(maps[name]))
+
+
+def _weight(maps: xr.Dataset, weights: str) -> NDArray[Any]:
+    """Weights (y, x), or one for all."""
     if weights == "area":
-        return np.ones([pixel_axis(maps, dim).size for dim in ("y", "x")])
+        return np.ones(())
     if weights not in maps.data_vars:
         raise ProfileError(f"weights = {weights!r}: expected 'area', or a map like 'flux'")
-    return np.asarray(as_image(maps[weights]), dtype=float)
+    return _numbers(maps, weights)
 
 
 def _scale(maps: xr.Dataset) -> float:
@@ -171,7 +200,7 @@ def _scale(maps: xr.Dataset) -> float:
     return float(np.sqrt(np.prod(proj_plane_pixel_scales(slice_wcs(maps))))) * 3600
 
 
-def _edges(step: Any, edges: Any, radius: Floats, scale: float, unit: str) -> Floats:
+def _edges(step: Any, edges: Any, largest: float, scale: float, unit: str) -> Floats:
     """Ends of the rings, in the unit of the radius."""
     if edges is not None and step is not None:
         raise ProfileError("give step or edges, not both")
@@ -179,30 +208,16 @@ def _edges(step: Any, edges: Any, radius: Floats, scale: float, unit: str) -> Fl
         ends = np.asarray(edges.to_value(u.arcsec) if isinstance(edges, u.Quantity) else edges, dtype=float)
         if ends.ndim != 1 or len(ends) < 2 or not (np.diff(ends) > 0).all() or ends[0] < 0:
             raise ProfileError(f"edges = {edges!r}: expected increasing radii, two or more, from 0 on, in {unit}")
+        if len(ends) > MOST_RINGS + 1:
+            raise ProfileError(f"edges of {len(ends) - 1} rings: expected {MOST_RINGS} rings at most")
         return ends
-    largest = float(radius.max())
     width = max(largest / RINGS, THINNEST * scale) if step is None else angular_size(step, "step")[0]
+    if not largest / width < MOST_RINGS:
+        raise ProfileError(
+            f"step = {step!r} is too small: the largest radius is {largest:.4g} {unit}, and there can be {MOST_RINGS} "
+            f"rings at most; a spaxel is {scale:.4g} {unit} wide"
+        )
     return np.asarray(width * np.arange(int(np.floor(largest / width)) + 2), dtype=np.float64)
-
-
-def _statistics(values: Floats, weight: Floats, radius: Floats, bins: NDArray[Any] | None) -> tuple[float, ...]:
-    """Of a ring: mean, its standard error, percentiles 16, 50 and 84, mean radius, spaxels, independent values."""
-    n = len(values)
-    if n == 0:
-        return (*(np.nan,) * 6, 0, 0)
-    total = weight.sum()
-    mean, distance = float(weight @ values / total), float(weight @ radius / total)
-    shares, apart = weight, values
-    if bins is not None:  # all spaxels of a bin have one and the same value
-        _, first, group = np.unique(bins, return_index=True, return_inverse=True)
-        shares, apart = np.bincount(group, weights=weight).astype(np.float64), values[first]
-    k = len(apart)
-    spread = float(shares**2 @ (apart - mean) ** 2) / float(total) ** 2
-    error = float(np.sqrt(spread * k / (k - 1))) if k > 1 else np.nan
-    order = np.argsort(values, kind="stable")
-    middle = (np.cumsum(weight[order]) - 0.5 * weight[order]) / total
-    low, median, high = (float(value) for value in np.interp((0.16, 0.5, 0.84), middle, values[order]))
-    return mean, error, low, median, high, distance, n, k
 
 
 def _as_dataset(rows: list[tuple[float, ...]], ends: Floats, unit: str, about: dict[str, Any]) -> xr.Dataset:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from galprote.model.errors import ConfigError
 from galprote.pipeline.bin_numbers import EXTENSIONS as BIN_EXTENSIONS
+from galprote.pipeline.map_wcs import has_wcs, slice_wcs
 from galprote.pipeline.maps import open_maps
 from galprote.pipeline.reference_file import Plane, ReferenceFile, celestial, whole_numbers
 from galprote.pipeline.reference_ngist import recognise_maps, use_table
@@ -31,7 +32,7 @@ def read_store(path: Path) -> ReferenceFile:
     return ReferenceFile(
         "galprote store",
         {name.upper(): reader(name) for name in names},
-        celestial(fits.Header.fromstring(str(maps.attrs["wcs_header"]))) if maps.attrs.get("wcs_header") else None,
+        slice_wcs(maps) if has_wcs(maps) else None,
         maps["bin_id"].values.astype(np.int32) if "bin_id" in maps else None,
         (status & int(maps["status"].attrs["unreliable_bits"])) == 0,
         {name: name.upper() for name in names},

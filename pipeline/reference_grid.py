@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from galprote.model.errors import ConfigError
 
 Array = NDArray[np.float64]
-#: Spaxels count as the same if none is further off, pixels: astrometry is not better, nor are seeing and mosaics.
+#: Spaxels are pixels of the reference if none is further off, pixels: astrometry is not better, nor is seeing.
 SAME: Final = 0.1
 
 
@@ -48,6 +48,7 @@ class OntoSpaxels:
         self._wcs, self._our_wcs, self._shape, self.binned = wcs, our_wcs, our_shape, binned
         self.words = ""
         self.same = True
+        self._picked: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]] | None = None
         if wcs is None or our_wcs is None or ignore_wcs:
             if tuple(shape) != our_shape:
                 why = (
@@ -65,7 +66,15 @@ class OntoSpaxels:
         rows, columns = np.mgrid[: our_shape[0], : our_shape[1]]
         offset = float(np.nanmax(np.hypot(x - columns, y - rows)))
         self.same = tuple(shape) == our_shape and offset < SAME
-        if not self.same:
+        if self.same:
+            return
+        nearest = np.rint(x[inside]), np.rint(y[inside])
+        if float(np.max(np.hypot(x[inside] - nearest[0], y[inside] - nearest[1]))) < SAME:
+            self._picked = nearest[1].astype(np.intp), nearest[0].astype(np.intp), inside
+            self.words = (
+                f"pixels of its {_text(shape)} that are our {_text(our_shape)}, {inside.mean():.0%} of which it covers"
+            )
+        else:
             sizes = [float(np.mean(proj_plane_pixel_scales(item))) * 3600 for item in (wcs, our_wcs)]
             how = "nearest pixel" if binned else "bilinear"
             self.words = (
@@ -94,6 +103,11 @@ class OntoSpaxels:
         return found
 
     def _projected(self, image: Array, order: str) -> Array:
+        if self._picked is not None:
+            rows, columns, inside = self._picked
+            cut: Array = np.full(self._shape, np.nan)
+            cut[inside] = image[rows, columns]
+            return cut
         from reproject import reproject_interp
 
         with warnings.catch_warnings():

@@ -8,13 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 import xarray as xr
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from galprote.model.errors import ConfigError
 from galprote.pipeline.bin_numbers import read_bin_numbers
 from galprote.pipeline.compared_quantities import BY_NAME, COMPARED, ON_REQUEST, Quantity, error_names
-from galprote.pipeline.map_wcs import read_wcs
+from galprote.pipeline.map_wcs import has_wcs, slice_wcs
 from galprote.pipeline.quality import Status
 from galprote.pipeline.reference_file import ReferenceFile, read_fits
 from galprote.pipeline.reference_formats import read_store, use_fits
@@ -110,7 +109,7 @@ def read_reference(path: Path, maps: xr.Dataset, options: ReferenceOptions) -> R
         A `<name>.zarr` of ours, or a FITS file: our `*_MAPS.fits`, a mock's `*_TRUTH.fits`, `*_MAPS.fits` of PHANGS,
         `*_SFH_maps.fits`, `*_KIN_maps.fits` or `*_sfh.fits` of nGIST, or any with maps as images.
     maps : xarray.Dataset
-        Ours, from `open_maps`, whole.
+        Ours, from `open_maps`; also a slice.
     options : ReferenceOptions
 
     Raises
@@ -176,13 +175,12 @@ def _on_spaxels(file: ReferenceFile, path: Path, maps: xr.Dataset, options: Refe
         )
     first = file.planes[named[common[0]][0]]().values
     shape = (maps.sizes["y"], maps.sizes["x"])
-    text = str(maps.attrs.get("wcs_header", ""))
-    our_wcs: WCS | None = read_wcs(text) if text else None
+    our_wcs = slice_wcs(maps) if has_wcs(maps) else None
     onto = OntoSpaxels(
         file.wcs, first.shape, our_wcs, shape, binned=file.bins is not None, ignore_wcs=options.ignore_wcs
     )
     good = np.ones(shape, dtype=bool) if file.good is None else onto.flags(file.good)
-    found = tuple(_map(BY_NAME[name], file, named[name], onto, options) for name in common)
+    found = tuple(_map(BY_NAME[name], file, named[name], onto, options, _middle(maps, name)) for name in common)
     if not any(np.isfinite(item.values).any() for item in found):
         raise ConfigError(
             f"reference {path}: its {', '.join(item.source for item in found)} have no values on our spaxels"
@@ -212,19 +210,31 @@ def _named(file: ReferenceFile, options: ReferenceOptions) -> dict[str, tuple[st
 
 
 def _map(
-    quantity: Quantity, file: ReferenceFile, named: tuple[str, str], onto: OntoSpaxels, options: ReferenceOptions
+    quantity: Quantity,
+    file: ReferenceFile,
+    named: tuple[str, str],
+    onto: OntoSpaxels,
+    options: ReferenceOptions,
+    ours: float,
 ) -> ReferenceMap:
     name, made_of = named
     plane = file.planes[name]()
     beside = next((other for other in error_names(name) if other in file.planes), None)
     error = file.planes[beside]().values if beside else np.full(plane.values.shape, np.nan)
     unit = options.units.get(quantity.name, plane.unit)
-    values, error, words = convert(quantity, plane.values, error, unit)
+    values, error, words = convert(quantity, plane.values, error, unit, ours)
     if made_of:
         r_v = file.r_v if options.r_v is None else options.r_v
         values, error = values * r_v, error * r_v
         words = "; ".join(part for part in (words, f"{r_v:g} times {made_of} (R_V)") if part)
     return ReferenceMap(quantity, onto(values), onto(error), name, words)
+
+
+def _middle(maps: xr.Dataset, name: str) -> float:
+    """Median of our own map; NaN if it has no values."""
+    values = np.asarray(maps[name].values, dtype=np.float64)
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else np.nan
 
 
 def _short(names: Sequence[str]) -> str:

@@ -13,15 +13,18 @@ from galprote.pipeline.compared_quantities import Quantity, logarithm
 
 Array = NDArray[np.float64]
 
-#: The largest log10(age / yr) that anyone's templates have, and the smallest.
-OLDEST, YOUNGEST = 10.35, 5.0
+#: The largest log10(age / yr) that anyone's templates have; ages above `YOUNGEST` may be logarithms, or Gyr of an
+#: early type; below `SURE` nobody can tell, above it our own ages may.
+OLDEST, YOUNGEST, SURE = 10.35, 5.0, 6.5
 _LOG: Final = re.compile(r"(?:log10|log|dex)\s*\(?\s*(?P<unit>[^()]*(?:\([^()]*\)[^()]*)*?)\s*\)?", re.IGNORECASE)
 _SPELLINGS: Final = {"msun": "solMass", "m_sun": "solMass", "lsun": "solLum", "l_sun": "solLum"}
 #: Units without which numbers are as they stand.
 _PLAIN: Final = {"mag": u.mag, "km/s": u.km / u.s, "Gyr": u.Gyr}
 
 
-def convert(quantity: Quantity, values: Array, error: Array, unit: str) -> tuple[Array, Array, str]:
+def convert(
+    quantity: Quantity, values: Array, error: Array, unit: str, ours: float = np.nan
+) -> tuple[Array, Array, str]:
     """Turn a reference's map into the numbers that are compared.
 
     Parameters
@@ -32,6 +35,8 @@ def convert(quantity: Quantity, values: Array, error: Array, unit: str) -> tuple
     unit : str
         As the file or the user states it; '' if nobody does: then ages are told by their range, and all else is taken
         to be in our unit.
+    ours : float
+        Median of our own map in the compared numbers, which tells logarithms of ages from Gyr; NaN: not known.
 
     Returns
     -------
@@ -46,10 +51,12 @@ def convert(quantity: Quantity, values: Array, error: Array, unit: str) -> tuple
     """
     stated = unit.strip().strip("[]")
     if quantity.name in ("age_lw", "age_mw"):
-        stated = stated if _split(stated)[0] else _age_unit(values, quantity.name)
+        if not _split(stated)[0]:
+            values = np.where(values == 0, np.nan, values)  # fills what was not fitted
+            stated = _age_unit(values, quantity.name, ours)
         values, error, words = _age(values, error, stated, quantity.name)
     elif quantity.name in ("metallicity_lw", "metallicity_mw"):
-        values, error, words = _metallicity(values, error, unit)
+        values, error, words = _metallicity(values, error, unit, quantity.name)
     elif quantity.log:
         values, error, words = _logarithmic(quantity, values, error, stated)
     else:
@@ -64,17 +71,23 @@ def convert(quantity: Quantity, values: Array, error: Array, unit: str) -> tuple
     )
 
 
-def _age_unit(values: Array, name: str) -> str:
-    """The unit of ages of which nobody says it: what templates' ages, 0.001 to 14 Gyr, can only be in."""
+def _age_unit(values: Array, name: str, ours: float) -> str:
+    """The unit of ages of which nobody says it: what templates' ages, 0.001 to 14 Gyr, can only be in.
+
+    7 to 10 are log10(age / yr) of a disc or Gyr of an early type: the former if our own median is at least twice as
+    near to that.
+    """
     known = values[np.isfinite(values)]
     if not known.size:
         return "log(yr)"
     low, high = float(known.min()), float(known.max())
-    if low >= YOUNGEST and high <= OLDEST:
+    either = low >= YOUNGEST and high <= OLDEST
+    middle = float(np.median(known))
+    if either and low >= SURE and 2 * abs(middle - ours) <= abs(9 + np.log10(abs(middle)) - ours):
         return "log(yr)"
     if low < 0 and high <= OLDEST - 9:
         return "log(Gyr)"
-    if low >= 0 and high <= 25.0:
+    if low >= 0 and high <= 25.0 and not either:
         return "Gyr"
     if low >= 0 and high > 1e7:
         return "yr"
@@ -98,13 +111,13 @@ def _age(values: Array, error: Array, unit: str, name: str) -> tuple[Array, Arra
     return values, error, f"log10 of an age in {inner}: the mean of ages is more than that of their logarithms"
 
 
-def _metallicity(values: Array, error: Array, unit: str) -> tuple[Array, Array, str]:
-    text = unit.replace(" ", "").lower()
-    if text in ("zsun", "z/zsun", "z_sun", "solar"):
+def _metallicity(values: Array, error: Array, unit: str, name: str) -> tuple[Array, Array, str]:
+    text = unit.replace(" ", "").replace("_", "").lower()
+    if text in ("zsun", "z/zsun", "solar"):
         values, error = logarithm(values, error)
         return values, error, "log10 of Z / Z_sun"
     if text not in ("", "dex", "[m/h]", "[z/h]", "log(z/zsun)", "log10(z/zsun)", "dex(z/zsun)", "dex()"):
-        raise _wrong("metallicity", unit, "dex, [M/H], [Z/H], log(Z/Zsun) or Zsun")
+        raise _wrong(name, unit, "dex, [M/H], [Z/H], log(Z/Zsun) or Zsun")
     return values, error, ""
 
 

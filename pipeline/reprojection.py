@@ -32,6 +32,8 @@ FILL: Final = {"status": int(Status.NO_DATA), "bin_id": -1}
 LARGEST: Final = 4e9
 #: Smallest share of a pixel that spaxels with values must cover.
 LEAST_COVERED: Final = 0.5
+#: Keywords of distortions in lookup tables.
+TABLES: Final = ("CPDIS1", "CPDIS2", "D2IMDIS1", "D2IMDIS2", "D2IMEXT")
 
 Target = tuple[WCS, tuple[int, int]]
 
@@ -71,10 +73,8 @@ def reproject_maps(
             kept = np.True_ if style_of(name).complete else good
             found = _average(np.where(kept, values, np.nan), source, wcs, shape, method)
         arrays[name] = (("y", "x"), found, dict(maps[name].attrs))
-    inside = np.ones(source.array_shape)
-    footprint = _average(inside, source, wcs, shape, method, least=0.0)
     words = {"units": "", "long_name": "whether the maps cover the pixel; with method 'exact' the share they cover"}
-    arrays["footprint"] = (("y", "x"), np.nan_to_num(footprint).astype(np.float32), words)
+    arrays["footprint"] = (("y", "x"), _footprint(source, wcs, shape, method), words)
     return _on_target(maps, arrays, wcs, source, shape, method)
 
 
@@ -100,6 +100,7 @@ def find_target(target: Any, shape: tuple[int, int] | None = None) -> Target:
     if isinstance(target, str | Path):
         target = with_hdus(target, "target", lambda hdus, extension: _image_header(hdus, extension, str(target)))
     header = getattr(target, "header", target)
+    _refuse_tables(header)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # wcslib reports every keyword that it tidies up
         try:
@@ -110,6 +111,20 @@ def find_target(target: Any, shape: tuple[int, int] | None = None) -> Target:
         raise ReprojectionError(f"target {type(target).__name__}: it has no celestial WCS")
     shape = shape or _shape(header, wcs)
     return wcs.celestial, (int(shape[0]), int(shape[1]))
+
+
+def _refuse_tables(header: Any) -> None:
+    """Refuse what a header cannot hold, and so the maps on the target's pixels could not."""
+    tables: Iterable[bool] = ()
+    if isinstance(header, WCS):
+        tables = (getattr(header, name) is not None for name in ("cpdis1", "cpdis2", "det2im1", "det2im2"))
+    elif isinstance(header, fits.Header):
+        tables = (keyword in header for keyword in TABLES)
+    if any(tables):
+        raise ReprojectionError(
+            "the target's WCS has distortions in lookup tables (CPDIS, D2IMDIS): expected one that a header holds, "
+            "distorted by polynomials (SIP) at most; take a drizzled image, or a WCS without the tables"
+        )
 
 
 def _shape(header: Any, wcs: WCS) -> tuple[int, int]:
@@ -157,10 +172,21 @@ def _nearest(values: NDArray[Any], source: WCS, target: WCS, shape: tuple[int, i
     return np.where(np.isfinite(found), found, fill).astype(values.dtype)
 
 
+def _footprint(source: WCS, target: WCS, shape: tuple[int, int], method: str) -> NDArray[np.float32]:
+    """Whether the maps cover each pixel of the target; with `exact` the share of it."""
+    inside = (np.ones(source.array_shape), source)
+    if method == "exact":
+        _, covered = reproject_exact(inside, target, shape_out=shape)
+    else:
+        order = "nearest-neighbor" if method == "nearest" else "bilinear"
+        _, covered = reproject_interp(inside, target, shape_out=shape, order=order)
+    return np.asarray(np.nan_to_num(covered), dtype=np.float32)
+
+
 def _average(
-    values: NDArray[Any], source: WCS, target: WCS, shape: tuple[int, int], method: str, least: float = LEAST_COVERED
+    values: NDArray[Any], source: WCS, target: WCS, shape: tuple[int, int], method: str
 ) -> NDArray[np.float32]:
-    """Values at the target's pixels; NaN where spaxels with values have `least` of the weight or less."""
+    """Values at the target's pixels; NaN where spaxels with values have less than half of the weight."""
     known = np.isfinite(values)
     filled = np.where(known, values, 0).astype(np.float64)
     if method == "exact":
@@ -170,7 +196,7 @@ def _average(
         order = "nearest-neighbor" if method == "nearest" else "bilinear"
         (found, weight), _ = reproject_interp((np.stack([filled, known]), source), target, shape_out=shape, order=order)
         share = weight
-    enough = np.nan_to_num(share) > least
+    enough = np.nan_to_num(share) > LEAST_COVERED
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(enough, found / weight, np.nan).astype(np.float32)
 

@@ -4,6 +4,8 @@ import os
 
 # Before torch is imported anywhere: small matrices gain nothing from threads, and lose much on a shared machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tables are as wide as in a pipe, whatever the terminal is from which pytest was started.
+os.environ.pop("COLUMNS", None)
 
 from pathlib import Path
 

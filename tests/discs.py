@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.wcs import WCS
+from astropy.wcs import WCS, Sip
 from numpy.typing import NDArray
 
 from galprote.pipeline import accessor  # noqa: F401 - registers `Dataset.galprote`
@@ -29,6 +29,17 @@ def sky_wcs(
     cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     wcs.wcs.cd = np.diag([parity, 1.0]) @ np.array([[cosine, sine], [-sine, cosine]]) * scale / 3600
     wcs.array_shape = shape
+    return wcs
+
+
+def distorted_wcs(shape: tuple[int, int] = (30, 26)) -> WCS:
+    """A WCS with distortions of a pixel and more (SIP)."""
+    wcs = sky_wcs(shape, angle=25.0, scale=0.4)
+    a, b = np.zeros((3, 3)), np.zeros((3, 3))
+    a[2, 0], a[1, 1], b[0, 2], b[2, 0] = 6e-3, -2e-3, -5e-3, 1e-3
+    wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
+    wcs.sip = Sip(a, b, None, None, wcs.wcs.crpix)
+    wcs.wcs.set()
     return wcs
 
 

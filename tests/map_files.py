@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from astropy.io import fits
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from galprote.pipeline.layout import sky_coordinates
+from galprote.pipeline.map_wcs import wcs_text
 from galprote.pipeline.products import EVERY_MAP
 from galprote.pipeline.quality import flag_attributes
 from tests.cubes import MUSE_BUNIT
@@ -72,7 +74,7 @@ def write_store(path: Path, maps: dict[str, Array], header: fits.Header | None =
     record = {"checkpoint_sha256": "0" * 64, "versions": {"galprote": "0.1.0"}, "input": {"file": "cube.fits"}}
     attributes = {
         "galaxy": path.stem, "redshift": 0.005, "flux_unit": MUSE_BUNIT, "provenance": json.dumps(record),
-        "wcs_header": header.tostring() if header is not None else "",
+        "wcs_header": wcs_text(WCS(header)) if header is not None else "",
     }  # fmt: skip
     store = xr.Dataset(data, attrs=attributes)
     if header is not None:

@@ -1,21 +1,29 @@
 """`compare`: known offsets, scatters and blobs come back; identical maps give zeros; files, figures and errors."""
 
 import csv
+import errno
 import io
 import json
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 from rich.console import Console
 
+from galprote.model.errors import ConfigError
 from galprote.pipeline.comparison import Pairs, compare_pairs, outlying, robust_sigma, running
+from galprote.pipeline.maps import open_maps
 from galprote.pipeline.outliers import find_outliers
 from galprote.pipeline.reference_maps import ReferenceOptions
 from galprote.workflows.comparison_figures import draw_comparison
-from galprote.workflows.comparison_report import comparison_tables
+from galprote.workflows.comparison_folder import comparison_folder
+from galprote.workflows.comparison_report import comparison_dict, comparison_tables, write_tables
+from galprote.workflows.drawing_style import default_style
 from galprote.workflows.map_comparison import compare_maps
 from tests.map_files import Array, sky_header, smooth_maps, write_images, write_store
 from tests.surveys import call
@@ -88,6 +96,16 @@ def test_outliers_exceed_both_sigma_and_error() -> None:
     assert np.flatnonzero(outlying(difference, np.full(100, np.nan))).tolist() == [99]  # no errors known
     assert not outlying(np.zeros(9), np.zeros(9)).any()
     assert np.isnan(robust_sigma(np.zeros(0)))
+
+
+def test_pairs_without_an_error_count_for_themselves_only() -> None:
+    """A spaxel whose errors are 0 says nothing of the shares within them; the others still do."""
+    known = pairs(offset=0.0)
+    error = known.error.copy()
+    error[::1000] = 0.0
+    found = compare_pairs(Pairs(known.ours, known.theirs, error, known.snr), "spaxels")[0]
+    assert found.within_1 == pytest.approx(0.683, abs=0.015)
+    assert found.within_2 == pytest.approx(0.954, abs=0.007)
 
 
 # --- outliers, named ---
@@ -200,6 +218,47 @@ def test_binned_references_count_each_bin_once(store: Path, folder: Path) -> Non
     assert per_bin.expected == pytest.approx(0.1 / 40**0.5, rel=0.1)
 
 
+@pytest.mark.parametrize("binned", [False, True])
+def test_errors_of_bins_are_those_of_each_side(tmp_path: Path, binned: bool) -> None:
+    """400 bins of 25: the reference has one value a bin and its error, 0.1 dex; ours 0.2 dex a spaxel or a bin."""
+    shape = (100, 100)
+    rng = np.random.default_rng(11)
+    y, x = np.mgrid[:100, :100]
+    bins = (y // 5) * 20 + x // 5
+    theirs = (9.0 + 0.1 * rng.standard_normal(400))[bins]
+    ours = 9.0 + 0.2 * (rng.standard_normal(400)[bins] if binned else rng.standard_normal(shape))
+    flat = {"age_lw_error": 0.2, "flux": 1.0, "snr": 20.0, "trust": 0.5}
+    maps = {name: np.full(shape, value, np.float32) for name, value in flat.items()}
+    maps |= {"age_lw": ours.astype(np.float32), "status": np.zeros(shape, np.int32)}
+    store = write_store(tmp_path / "N.zarr", maps, sky_header(shape))
+    images = {"AGE_LW": (theirs, "log(yr)"), "AGE_LW_ERR": (np.full(shape, 0.1), ""), "BIN_ID": (bins, "")}
+    path = write_images(tmp_path / "r.fits", images, sky_header(shape))
+    (item,) = compare_maps(store, path, ReferenceOptions()).compared
+    per_bin = next(row for row in item.statistics if row.places == "bins")
+    assert per_bin.n == 400
+    assert per_bin.expected == pytest.approx(np.hypot(0.2 if binned else 0.04, 0.1), rel=1e-3)
+    assert per_bin.sigma == pytest.approx(per_bin.expected, rel=0.12)
+    assert per_bin.within_1 == pytest.approx(0.683, abs=0.07)  # three standard deviations of 400
+
+
+def test_maps_without_snr_trust_or_flux(store: Path, tmp_path: Path) -> None:
+    """What a file of some maps lacks is left empty; bins are then averaged by area."""
+    kept = ("age_lw", "age_lw_error", "status")
+    maps = {name: values for name, values in smooth_maps(SHAPE).items() if name in kept}
+    maps["age_lw"][20, 20] += 2.0
+    few = write_store(tmp_path / "FEW.zarr", maps, sky_header(SHAPE), bin_id=np.mgrid[:40, :50][0].astype(np.int32))
+    found = compare_maps(few, store, ReferenceOptions())
+    (item,) = found.compared
+    assert [row.places for row in item.statistics] == ["spaxels", "bins"]  # not split by S/N
+    assert item.outliers.groups[0].difference == pytest.approx(2.0, abs=1e-5)
+    record = comparison_dict(found)
+    assert record["quantities"]["age_lw"]["outlier_groups"][0]["snr"] is None
+    write_tables(found, record, tmp_path)
+    (row,) = csv.DictReader((tmp_path / "outliers.csv").read_text().splitlines())
+    assert (row["snr"], row["trust"], row["y"]) == ("", "", "20")
+    assert len(comparison_tables(found)) > 1
+
+
 def test_no_spaxel_in_common(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing was fitted, or the reference has values elsewhere only: said, and no folder is made."""
     maps = smooth_maps(SHAPE)
@@ -225,7 +284,12 @@ def test_slits_without_a_wcs_or_errors(shape: tuple[int, int], tmp_path: Path) -
     assert everything.n == shape[0] * shape[1]
     assert np.isnan(everything.expected)
     assert np.isnan(everything.correlation)  # the reference is constant
-    draw_comparison(found, found.compared[0], tmp_path / "x.png")
+    drawing = Thread(target=draw_comparison, args=(found, found.compared[0], tmp_path / "x.png"))
+    with default_style():  # somebody else draws: matplotlib's settings are the process's
+        drawing.start()
+        drawing.join(0.1)
+        assert drawing.is_alive()
+    drawing.join()
     assert [path.name for path in tmp_path.glob("x.png*")] == ["x.png"]
 
 
@@ -264,3 +328,88 @@ def test_tables_fit_the_terminal_and_numbers_are_whole(store: Path, width: int) 
     assert "+0.000" in text
     assert max(len(line) for line in text.splitlines() if line.startswith(("│", "┃"))) <= width
     assert ("corre-" in text) == (width >= 132)
+
+
+def with_cards(maps: xr.Dataset) -> xr.Dataset:
+    """Give maps all that a FITS header says."""
+    record = json.loads(maps.attrs["provenance"]) | {"settings": {}, "precision": "float32", "fingerprint": "f"}
+    record["input"] |= {"bytes": 1, "header_sha256": "h"}
+    words = dict.fromkeys(("foreground_law", "foreground_source", "masked_observed", "masked_rest"), "")
+    numbers = dict.fromkeys(("foreground_ebv", "foreground_r_v", "masked_fraction"), 0.0)
+    return maps.assign_attrs(provenance=json.dumps(record), **words, **numbers)
+
+
+@pytest.mark.parametrize("part", [(slice(8, 31), slice(12, 40)), (slice(30, 9, -1), slice(None, None, -1))])
+def test_a_cut_differs_from_its_own_cube_by_nothing(store: Path, tmp_path: Path, part: tuple[slice, slice]) -> None:
+    """A slice has the pixels of the cube that it was cut from, flipped or not, as either of the two."""
+    cut = with_cards(open_maps(store)).isel(y=part[0], x=part[1]).galprote.to_fits(tmp_path / "cut_MAPS.fits")
+    n = int((smooth_maps(SHAPE)["status"][part] == 0).sum())
+    for ours, reference in ((cut, store), (store, cut)):
+        found = compare_maps(ours, reference, ReferenceOptions())
+        for item in found.compared:
+            everything = item.statistics[0]
+            assert (everything.n, everything.rms) == (n, 0)
+    ours = open_maps(cut)
+    found = compare_maps(cut, store, ReferenceOptions(quantities=("age_lw",)))
+    assert found.wcs is not None
+    sky = found.wcs.pixel_to_world(2, 5).icrs
+    assert sky.ra.deg == pytest.approx(float(ours["ra"][5, 2]), abs=1e-8)
+    assert sky.dec.deg == pytest.approx(float(ours["dec"][5, 2]), abs=1e-8)
+
+
+# --- the folder ---
+
+
+def test_runs_of_one_name_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Named after the other run's folder; where that is the same, too, the second comparison is refused."""
+    ours = tmp_path / "mine" / "N.zarr"
+    for run in ("mine", "a/other", "b/other"):
+        (tmp_path / run / "N.zarr").mkdir(parents=True)
+    place = ours.parent / "compare"
+    assert comparison_folder(None, ours, tmp_path / "a" / "other" / "N.zarr") == place / "N-vs-other-N"
+    assert comparison_folder(None, ours, tmp_path / "a" / "other" / "N_MAPS.fits") == place / "N-vs-other-N_MAPS"
+    assert comparison_folder(None, ours, ours.parent / "N_MAPS.fits") == place / "N-vs-N_MAPS"
+    assert comparison_folder(None, ours, tmp_path / "N_TRUTH.fits.gz") == place / "N-vs-N_TRUTH"
+    assert comparison_folder(None, ours, None) == place / "N-vs-ppxf"
+    assert not place.exists()  # nothing is left of the trial
+    folder = place / "N-vs-other-N"
+    folder.mkdir(parents=True)
+    (folder / "comparison.json").write_text(json.dumps({"reference": str(tmp_path / "a" / "other" / "N.zarr")}))
+    assert comparison_folder(None, ours, tmp_path / "a" / "other" / "N.zarr") == folder
+    with pytest.raises(ConfigError, match=r"N-vs-other-N: has the comparison with .*a/other/N\.zarr; name another"):
+        comparison_folder(None, ours, tmp_path / "b" / "other" / "N.zarr")
+    assert comparison_folder(folder, ours, tmp_path / "b" / "other" / "N.zarr") == folder
+
+
+def test_figures_of_an_earlier_comparison_go(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that its record names; what else is there stays."""
+    (tmp_path / "comparison.json").write_text('{"reference": "x", "quantities": {"av": {}, "../up": {}}}')
+    for name in ("av.png", "mine.png", "t50.png", "ppxf.csv"):
+        (tmp_path / name).touch()
+    words = ("--reference", store, "--quantity", "age_lw", "--output", tmp_path, "--quiet")
+    assert call(capsys, "compare", store, *words)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "age_lw.png", "comparison.csv", "comparison.json", "mine.png", "outliers.csv", "ppxf.csv", "t50.png",
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_computing(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readonly = OSError(errno.EROFS, "Read-only file system")
+    with (
+        mock.patch.object(Path, "touch", side_effect=readonly),
+        mock.patch("galprote.workflows.map_comparison.compare_maps", side_effect=AssertionError("was computed")),
+    ):
+        code, _, error = call(capsys, "compare", store, "--reference", store, "--output", tmp_path / "a" / "b")
+    assert code == 2
+    assert f"{tmp_path}/a/b: cannot be written: Read-only file system" in error
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_full_disk_is_said_with_its_folder(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")  # of a write: it has no name
+    with mock.patch("galprote.workflows.comparison_report.write_text", side_effect=full):
+        code, _, error = call(capsys, "compare", store, "--reference", store, "--output", tmp_path / "o")
+    assert code == 2
+    assert f"{tmp_path}/o: No space left on device" in error

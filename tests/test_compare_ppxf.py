@@ -17,6 +17,8 @@ from galprote.model.errors import ConfigError
 from galprote.model.rivals import NO_INFORMATION, MovingPpxf
 from galprote.pipeline.maps import open_maps
 from galprote.workflows import ppxf_comparison
+from galprote.workflows.conduct import current_stop
+from galprote.workflows.stop import STOPPED, StopRequest
 from galprote.workflows.store_cube import find_store_cube
 from tests import surveys
 from tests.test_evaluation import mixture
@@ -68,6 +70,48 @@ def test_two_spectra(store: Path, checkpoint: Path, capsys: pytest.CaptureFixtur
     difference = record["differences"]["age_lw"]["galprote minus pPXF"]
     expected = np.mean([float(row["age_lw_galprote"]) - float(row["age_lw_ppxf"]) for row in rows])
     assert difference["mean"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ctrl_c_keeps_the_fits_that_are_done(store: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asked to stop within the second fit: that ends, two are compared and written, and the exit code says stopped."""
+    asked = []
+
+    def fit(*_: object) -> tuple[float, float, float]:
+        assert current_stop().patient  # or the signal would be an exception, again and again
+        asked.append(1)
+        if len(asked) == 2:
+            current_stop().ask("SIGINT")
+        return 9.0, 0.1, 0.5
+
+    folder = store.parent / "stopped"
+    words = ("--ppxf", "4", "--checkpoint", checkpoint, "--cube", store.parent.parent / "cube.fits", "--output", folder)
+    with mock.patch.object(ppxf_comparison, "_ppxf", fit):
+        code, out, error = surveys.call(capsys, "compare", store, *words)
+    assert code == STOPPED
+    assert "pPXF: stopped; 2 of 4 spectra are compared" in error
+    assert "Wrote 3 files" in out
+    record = json.loads((folder / "ppxf.json").read_text())
+    assert (record["spectra"], record["asked"]) == (2, 4)
+    assert (folder / "ppxf.png").is_file()
+
+
+@pytest.mark.parametrize(("before", "at_once"), [(True, False), (False, True)])
+def test_a_second_ctrl_c_or_one_before_the_first_fit_ends_it(before: bool, at_once: bool) -> None:
+    stop = StopRequest()
+    if before:
+        stop.ask("SIGINT")
+
+    def fit(*_: object) -> tuple[float, float, float]:
+        stop.ask("SIGINT", at_once=at_once)
+        return 9.0, 0.1, 0.5
+
+    with (
+        mock.patch.object(ppxf_comparison, "current_stop", return_value=stop),
+        mock.patch.object(ppxf_comparison, "_ppxf", fit),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        ppxf_comparison._fits(mock.Mock(), mock.Mock(), [mock.Mock()] * 3, 600.0)
+    assert not stop.patient
 
 
 def test_ppxf_that_finds_the_motion_finds_the_rest() -> None:

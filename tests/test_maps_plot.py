@@ -8,6 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 from astropy import units as u
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,8 @@ from matplotlib.colors import to_rgba
 from galprote.pipeline.map_plot import PlotError
 from galprote.pipeline.map_styles import STYLES, UNTRUSTED_COLOUR
 from galprote.pipeline.map_wcs import SkyError
-from tests.discs import CENTRE, disc_maps, distrust
+from galprote.pipeline.quality import Status
+from tests.discs import CENTRE, attributes, disc_maps, distrust
 
 mpl.use("Agg")
 
@@ -74,6 +76,12 @@ def test_contours_and_positions_fit_on_top() -> None:
     assert (y, x) == pytest.approx(((39 / 2 - 10), (49 / 2 - 5) / 2), abs=1e-6)
 
 
+def hatching(axes: Any) -> list[Any]:
+    """Pictures of untrusted spaxels in which something is painted."""
+    found = [image for image in axes.images if image.cmap(0) == to_rgba(UNTRUSTED_COLOUR)]
+    return [image for image in found if np.ma.count(image.get_array())]
+
+
 def test_what_is_not_trusted_is_left_out_hatched_or_shown() -> None:
     maps = disc_maps()
     distrust(maps, slice(5, 10), slice(5, 10))
@@ -84,11 +92,35 @@ def test_what_is_not_trusted_is_left_out_hatched_or_shown() -> None:
     assert [text.get_text() for text in grey.get_legend().get_texts()] == ["not trusted"]
     hatched = maps.galprote.plot("age_lw", untrusted="hatch")
     assert not np.ma.getmaskarray(hatched.images[0].get_array())[7, 7]
-    assert [mesh.get_hatch() for mesh in hatched.collections] == ["////"]
+    (lines,) = hatching(hatched)
+    drawn = ~np.ma.getmaskarray(lines.get_array())
+    factor = drawn.shape[0] // 60
+    assert drawn.shape == (60 * factor, 64 * factor)
+    assert lines.get_extent() == [-0.5, 63.5, -0.5, 59.5]
+    inside = (slice(5 * factor, 10 * factor),) * 2
+    assert 0.1 < drawn[inside].mean() < 0.4  # values are seen between the lines
+    assert drawn[inside].sum() == drawn.sum()
+    assert [patch.get_hatch() for patch in hatched.get_legend().legend_handles] == ["////"]
     shown = maps.galprote.plot("age_lw", untrusted="show")
-    assert not shown.collections
+    assert not hatching(shown)
     assert shown.get_legend() is None
     assert not np.ma.getmaskarray(maps.galprote.plot("flux").images[0].get_array()).any()
+
+
+@pytest.mark.parametrize("side", [600, 1300])
+def test_a_hatching_of_a_large_map_is_one_picture(side: int) -> None:
+    flagged = np.where(np.random.default_rng(1).random((side, side)) < 0.3, int(Status.UNLIKE_TRAINING), 0)
+    flagged[: side // 2, : side // 2] = int(Status.UNLIKE_TRAINING)
+    maps = xr.Dataset({"age_lw": (("y", "x"), np.zeros((side, side), np.float32)), "status": (("y", "x"), flagged)})
+    maps = maps.assign_coords(y=np.arange(side), x=np.arange(side)).assign_attrs(attributes(""))
+    axes = maps.galprote.plot("age_lw", untrusted="hatch", legend=False)
+    assert len(axes.get_children()) < 30
+    assert not axes.collections
+    drawn = ~np.ma.getmaskarray(hatching(axes)[0].get_array())
+    assert drawn.shape == (side, side)
+    assert not drawn[flagged == 0].any()
+    row = drawn[3, : side // 2]
+    assert np.diff(row.astype(int)).clip(0).sum() == pytest.approx(840 / 14 / 2, abs=2)  # as in any other map
 
 
 def test_values_fade_as_their_errors_grow() -> None:

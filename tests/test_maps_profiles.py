@@ -1,5 +1,6 @@
 """Radial profiles: of discs that are known exactly, however the pixels lie."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from astropy import units as u
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from galprote.pipeline.map_wcs import wcs_text
 from galprote.pipeline.trusted_light import ProfileError, brightest
-from tests.discs import CENTRE, disc_maps, disc_radius, distrust
+from tests.discs import CENTRE, attributes, disc_maps, disc_radius, distrust, sky_wcs
 
 PA, INCLINATION, GRADIENT = 35.0, 60.0, -0.05
 
@@ -172,14 +174,22 @@ def test_without_a_wcs_radii_are_spaxels() -> None:
         ({"center": "there"}, "expected a SkyCoord"),
         ({"edges": [3, 1]}, "increasing radii"),
         ({"edges": [0, 1], "step": 1}, "not both"),
+        ({"edges": np.arange(10_002)}, "10000 rings at most"),
+        ({"step": 1e-4}, "step = 0.0001 is too small: the largest radius is .* a spaxel is 0.2 arcsec wide"),
+        ({"step": 1e-320}, "is too small"),
+        ({"name": "status"}, "status holds bits or numbers of things"),
+        ({"name": "bin_id"}, "bin_id holds bits or numbers of things"),
+        ({"weights": "status"}, "status holds bits"),
         ({"weights": "light"}, "expected 'area'"),
         ({"distance": -1}, "positive number of Mpc"),
         ({"distance": 3 * u.s}, "expected Mpc"),
     ],
 )
 def test_what_is_not_understood_is_refused(asked: dict[str, Any], words: str) -> None:
+    maps = disc_maps((12, 12))
+    maps["bin_id"] = maps["flux"].astype(int)
     with pytest.raises(ProfileError, match=words):
-        disc_maps((12, 12)).galprote.radial_profile(**asked)
+        maps.galprote.radial_profile(**asked)
 
 
 def test_nothing_trusted_gives_no_profile() -> None:
@@ -189,3 +199,57 @@ def test_nothing_trusted_gives_no_profile() -> None:
         maps.galprote.radial_profile()
     with pytest.raises(ProfileError, match="no spaxel is fitted and trusted"):
         maps.galprote.radial_profile(center=CENTRE)
+
+
+def large_maps(side: int, header: bool) -> xr.Dataset:
+    place = np.arange(side, dtype=np.float32)
+    light = np.exp(-np.hypot(place[:, None] - 0.6 * side, place - 0.4 * side) / (0.1 * side))
+    variables = {"flux": light, "age_lw": light, "status": np.zeros((side, side), np.int32)}
+    maps = xr.Dataset({name: (("y", "x"), values) for name, values in variables.items()})
+    about = attributes(wcs_text(sky_wcs((side, side))) if header else "")
+    return maps.assign_coords(y=np.arange(side), x=np.arange(side)).assign_attrs(about)
+
+
+@pytest.mark.parametrize(
+    ("side", "header", "make", "images"),
+    [
+        (1500, False, brightest, 6),
+        (800, True, lambda maps: maps.galprote.radial_profile(), 16),
+    ],
+)
+def test_large_maps_need_the_memory_of_a_few(side: int, header: bool, make: Any, images: int) -> None:
+    maps = large_maps(side, header)
+    tracemalloc.start()
+    try:
+        make(maps)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < images * maps["flux"].nbytes
+
+
+@pytest.mark.parametrize("place", [(0, 0), (2, 15), (9, 1)])
+def test_the_centre_may_be_at_an_edge_or_among_noise_below_zero(place: tuple[int, int]) -> None:
+    maps = disc_maps((20, 16), inclination=0.0)
+    y, x = np.mgrid[:20, :16]
+    maps["flux"].values[:] = np.exp(-0.5 * ((y - place[0]) ** 2 + (x - place[1]) ** 2))
+    assert brightest(maps) == pytest.approx(place, abs=1.0)
+    maps["flux"].values[:] = -1.0
+    maps["flux"].values[place] = 1.0
+    assert brightest(maps) == pytest.approx(place, abs=1.0)  # the largest mean of a spaxel's neighbours
+    maps["flux"].values[:] = 0.0
+    assert brightest(maps) == (0, 0)
+
+
+def test_a_map_that_varies_within_bins_is_measured_in_every_spaxel() -> None:
+    maps = disc_maps(inclination=0.0, gradient=0.0)
+    ids = (np.arange(60)[:, None] // 10) * 100 + np.arange(64)[None, :] // 10
+    noise = np.random.default_rng(1).standard_normal(maps["flux"].shape).astype(np.float32)
+    maps["spaxel_flux"] = (("y", "x"), noise)
+    ring: dict[str, Any] = {"name": "spaxel_flux", "center": CENTRE, "edges": [0, 5], "weights": "area"}
+    wanted = maps.galprote.radial_profile(**ring)
+    found = maps.assign(bin_id=(("y", "x"), ids)).galprote.radial_profile(**ring)
+    xr.testing.assert_allclose(found, wanted)
+    assert int(found["n_independent"][0]) == int(found["n"][0])
+    nowhere = maps.assign(age_lw=maps["age_lw"] * 0, bin_id=(("y", "x"), ids * 0 - 1))
+    assert int(nowhere.galprote.radial_profile(**(ring | {"name": "age_lw"}))["n_independent"][0]) == int(found["n"][0])

@@ -10,10 +10,12 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.wcs import DistortionLookupTable
 
+from galprote.pipeline.map_wcs import SkyError, unsliced_wcs, wcs_text
 from galprote.pipeline.quality import Status
 from galprote.pipeline.reprojection import ReprojectionError, find_target
-from tests.discs import CENTRE, disc_maps, disc_radius, distrust, sky_wcs
+from tests.discs import CENTRE, disc_maps, disc_radius, distorted_wcs, distrust, sky_wcs
 
 PEAK = SkyCoord(184.7 * u.deg + 2.3 * u.arcsec, 14.4 * u.deg - 1.7 * u.arcsec)
 
@@ -96,6 +98,56 @@ def test_status_is_that_of_the_nearest_spaxel_and_outside_there_is_no_data() -> 
     edge = np.abs(maps.galprote.wcs.world_to_pixel(found.galprote.sky()) - np.stack([column, row])).max(axis=0) > 0.49
     np.testing.assert_array_equal(found["status"].values[~edge], wanted[~edge])
     assert not found.galprote.good().values[~inside & ~edge].any()
+
+
+def test_a_distorted_target_stays_distorted_in_slices_too() -> None:
+    target = distorted_wcs()
+    y, x = np.mgrid[:30, :26]
+    wanted = target.pixel_to_world(x, y)
+    assert wanted.separation(sky_wcs((30, 26), angle=25.0, scale=0.4).pixel_to_world(x, y)).max() > 0.3 * u.arcsec
+    header = target.to_header(relax=True)
+    header["NAXIS1"], header["NAXIS2"] = 26, 30
+    for form in (target, header):
+        found = disc_maps().galprote.reproject_to(form, "age_lw")
+        assert found.galprote.sky().separation(wanted).max() < 1e-6 * u.deg
+        assert found.galprote.wcs.pixel_to_world(x, y).separation(wanted).max() < 1e-6 * u.arcsec
+    radius = disc_radius(wanted, 35.0, 60.0)
+    known = np.isfinite(found["age_lw"].values) & (radius > 1)
+    np.testing.assert_allclose(found["age_lw"].values[known], 9.8 - 0.05 * radius[known], atol=0.01)
+    part = found.isel(y=slice(25, 2, -2), x=slice(3, 25, 3))
+    rows, columns = np.mgrid[: part.sizes["y"], : part.sizes["x"]]
+    assert part.galprote.wcs.pixel_to_world(columns, rows).separation(wanted[25:2:-2, 3:25:3]).max() < 1e-6 * u.arcsec
+    assert (
+        unsliced_wcs(part.galprote.wcs, (3, 25), (3, -2)).pixel_to_world(x, y).separation(wanted).max() < 1e-9 * u.deg
+    )
+
+
+def test_distortions_in_tables_are_refused() -> None:
+    target = sky_wcs((8, 8))
+    target.cpdis1 = DistortionLookupTable(np.ones((4, 4), np.float32), (1, 1), (1, 1), (2, 2))
+    header = sky_wcs((8, 8)).to_header()
+    header["D2IMDIS1"] = "Lookup"
+    for form in (target, header):
+        with pytest.raises(ReprojectionError, match=r"lookup tables.*take a drizzled image"):
+            disc_maps((12, 12)).galprote.reproject_to(form, shape=(8, 8))
+    with pytest.raises(SkyError, match="lookup tables"):
+        wcs_text(target)
+
+
+def test_the_footprint_is_the_share_that_is_covered() -> None:
+    maps = disc_maps((20, 20))
+    target = sky_wcs((5, 5), scale=0.8)
+    target.wcs.crpix = [3.5, 3.0]  # the maps end in the middle of a pixel on the right, and start in one on the left
+    found = maps.galprote.reproject_to(target, "age_lw", method="exact")["footprint"]
+    np.testing.assert_allclose(found[1:4, 1:], 1, atol=1e-4)
+    np.testing.assert_allclose(found[1:4, 0], 0.5, atol=1e-3)
+    target.array_shape = (6, 7)
+    target.wcs.crpix = [4.5, 3.75]
+    found = maps.galprote.reproject_to(target, "age_lw", method="exact")["footprint"]
+    assert float(found.sum()) == pytest.approx(25, abs=1e-2)
+    np.testing.assert_allclose(found[:, 3], [0.25, 1, 1, 1, 1, 0.75], atol=1e-3)
+    np.testing.assert_allclose(found[2], [0, 0.5, 1, 1, 1, 1, 0.5], atol=1e-3)
+    assert set(np.unique(maps.galprote.reproject_to(target, "age_lw")["footprint"])) == {0, 1}
 
 
 def test_the_accessor_works_on_what_was_laid_over(tmp_path: Path) -> None:

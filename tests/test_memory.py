@@ -62,6 +62,7 @@ def test_memory_is_bounded_by_the_plan_and_not_by_the_cube(tmp_path: Path) -> No
             [{"name": "LARGE", "cube": str(cube), "products": {"figure": False}}],
             checkpoint,
             chunks={"memory": int(BUDGET)},
+            report=True,
         )
         (planned,) = plan_survey(read_survey(survey))
         assert planned.plan is not None

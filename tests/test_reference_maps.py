@@ -48,6 +48,9 @@ def words(reference: Reference, name: str) -> str:
         ("age_mw", 1e9, "yr", 9.0),
         ("metallicity_lw", -0.4, "[Z/H]", -0.4),
         ("metallicity_lw", 0.5, "Zsun", np.log10(0.5)),
+        ("metallicity_lw", 0.5, "Z/Z_sun", np.log10(0.5)),
+        ("metallicity_lw", -0.4, "log(Z/Z_sun)", -0.4),
+        ("metallicity_mw", -0.4, "log10(Z / Zsun)", -0.4),
         ("av", 0.7, "mag", 0.7),
         ("stellar_mass_density", 100.0, "solMass / pc2", 2.0),
         ("stellar_mass_density", 1e8, "Msun/kpc^2", 2.0),
@@ -82,9 +85,27 @@ def test_errors_follow_the_conversion() -> None:
     ],
 )
 def test_ages_without_a_unit_are_told_by_their_range(ages: tuple[float, float], expected: tuple[float, float]) -> None:
-    found, _, said = convert(BY_NAME["age_lw"], np.array(ages), np.full(2, np.nan), "")
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    found, _, said = convert(BY_NAME["age_lw"], np.array([*ages, 0.0]), np.full(3, np.nan), "", 9.1)
+    np.testing.assert_allclose(found, [*expected, np.nan], atol=1e-4)  # 0 is what was not fitted
     assert "no unit in the file" in said
+
+
+@pytest.mark.parametrize(
+    ("ages", "ours"),
+    [
+        ((5.2, 10.1), 9.9),  # Gyr of an early type
+        ((5.2, 10.1), 8.0),  # or a very young disc
+        ((7.0, 10.2), 9.9),
+        ((6.6, 9.0), 9.4),
+        ((7.9, 9.9), np.nan),
+    ],
+)
+def test_ages_that_may_be_gyr_or_logarithms_are_asked_for(ages: tuple[float, float], ours: float) -> None:
+    values = np.linspace(*ages, 50)
+    with pytest.raises(ConfigError, match=r"without a unit: say which, --unit age_lw='log\(yr\)'"):
+        convert(BY_NAME["age_lw"], values, np.full(50, np.nan), "", ours)
+    gyr, _, _ = convert(BY_NAME["age_lw"], values, np.full(50, np.nan), "Gyr", ours)
+    np.testing.assert_allclose(gyr, 9 + np.log10(values))
 
 
 def test_units_that_cannot_be_are_refused() -> None:
@@ -93,8 +114,9 @@ def test_units_that_cannot_be_are_refused() -> None:
         convert(BY_NAME["age_lw"], np.ones(1), nothing, "km/s")
     with pytest.raises(ConfigError, match="without a unit: say which"):
         convert(BY_NAME["age_lw"], np.array([-3.0, 40.0]), nothing[[0, 0]], "")
-    with pytest.raises(ConfigError, match="metallicity"):
-        convert(BY_NAME["metallicity_lw"], np.ones(1), nothing, "Gyr")
+    for name in ("metallicity_lw", "metallicity_mw"):  # the advice is taken: these are the names that --unit knows
+        with pytest.raises(ConfigError, match=f"--unit {name}="):
+            convert(BY_NAME[name], np.ones(1), nothing, "Gyr")
     with pytest.raises(ConfigError, match="stellar_mass_density"):
         convert(BY_NAME["stellar_mass_density"], np.ones(1), nothing, "mag")
 

@@ -1,18 +1,26 @@
 """The HTML report: what its numbers are, what its pages say, and that nothing of it harms a run."""
 
 import base64
+import errno
 import io
 import json
+import os
 import re
 import shutil
+import signal
+import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 import zarr
 from hypothesis import given, settings
@@ -20,12 +28,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from galprote.model.errors import ConfigError
-from galprote.model.grids import N_WAVELENGTH
+from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.map_styles import STYLES
 from galprote.pipeline.quality import Kinds, Status
+from galprote.workflows import run_command
 from galprote.workflows.logbook import GalaxyResult
-from galprote.workflows.report import files
+from galprote.workflows.report import files, spectra
+from galprote.workflows.report.cards import read_card
+from galprote.workflows.report.drawing import drawn_here
 from galprote.workflows.report.examples import choose
 from galprote.workflows.report.finishing import finish_report
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
@@ -34,12 +45,13 @@ from galprote.workflows.report.hatching import HATCHES, paint_map, thin
 from galprote.workflows.report.limits import LIMITS
 from galprote.workflows.report.lines import known_lines, spread
 from galprote.workflows.report.map_picture import ticks
-from galprote.workflows.report.profiles import radial_profiles
+from galprote.workflows.report.radial import radial_profiles
 from galprote.workflows.report.records import read_records
 from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.words import duration_words, fixed_words, flux_words, number_words
 from galprote.workflows.report.writing import SurveyReport
-from galprote.workflows.stop import StopRequest
+from galprote.workflows.stop import StopRequest, signals_stop
+from galprote.workflows.survey import run_survey
 from tests import surveys
 
 Capture = pytest.CaptureFixture[str]
@@ -257,10 +269,49 @@ def test_a_page_that_fails_costs_a_line_and_no_galaxy(tmp_path: Path, checkpoint
 def test_a_page_that_is_not_ours_is_not_replaced(again: Path) -> None:
     index = again.parent / "out" / "report" / "index.html"
     index.write_text("<html>mine</html>")
-    results, messages = run(again)
-    assert len(results) == 3
+    said: list[str] = []
+    report = SurveyReport(read_survey(again), said.append)
+    assert report.finish(StopRequest()) is None  # it came while the run was under way
     assert index.read_text() == "<html>mine</html>"
-    assert [text for text in messages if "not a page of galprote's" in text and str(index) in text]
+    assert [text for text in said if "not a page of galprote's" in text and str(index) in text]
+    index.unlink()
+    assert report.finish(StopRequest()) == index
+
+
+@pytest.mark.parametrize("name", ["index.html", "N1.html"])
+def test_pages_of_others_are_refused_before_anything_is_computed(again: Path, name: str, capsys: Capture) -> None:
+    page = again.parent / "out" / "report" / name
+    page.write_text("<html>mine</html>")
+    before = surveys.tree(again.parent, without=())
+    with pytest.raises(ConfigError, match=rf"{name}: not a page of galprote's.*set report: false"):
+        run(again)
+    code, _, errors = surveys.call(capsys, "report", again.parent / "out")
+    assert (code, "not a page of galprote's" in errors) == (2, True)
+    assert surveys.tree(again.parent, without=()) == before
+    shutil.rmtree(page.parent)
+    page.parent.write_text("a file")
+    with pytest.raises(ConfigError, match="report's folder"):
+        run(again)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_report_is_only_announced_if_it_was_written(again: Path, written: bool, capsys: Capture) -> None:
+    config, page = read_survey(again), again.parent / "out" / "report" / "index.html"
+    done = [GalaxyResult("N1", "done")]
+    reports = [page if written else None]
+    run_command._report(config, done, 0, reports, as_json=True, debug=False)
+    assert json.loads(capsys.readouterr().out)["report"] == (str(page) if written else None)
+    run_command._report(config, done, 0, reports, as_json=False, debug=False)
+    assert (f"Report: {page}" in capsys.readouterr().out) is written
+
+
+def test_a_run_tells_where_its_report_is(again: Path) -> None:
+    reports: list[Path | None] = []
+    run_survey(read_survey(again), surveys.Recorder(), reported=reports.append)
+    assert reports == [again.parent / "out" / "report" / "index.html"]
+    with mock.patch("galprote.workflows.report.finishing.make_index", side_effect=ValueError("odd")):
+        run_survey(read_survey(again), surveys.Recorder(), reported=reports.append)
+    assert reports[1:] == [None]
 
 
 def test_links_are_refused_before_anything_is_computed(again: Path, tmp_path: Path) -> None:
@@ -290,9 +341,42 @@ def test_a_run_that_is_stopped_makes_no_further_pages_but_says_how_far_it_came(a
     page = Page(output / "report" / "index.html")
     assert page.links == ["N2.html"]
     assert "The last run: stopped: SIGINT" in page.text
-    assert not said
+    assert said == [f"report: 1 page is missing: galprote-pipeline report --missing {output}"]
     report.finish(StopRequest())
     assert Page(output / "report" / "index.html").links == ["N1.html", "N2.html"]
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_between_missing_pages_is_heeded_and_twice_ends_at_once(again: Path, presses: int) -> None:
+    output = again.parent / "out"
+    for name in ("N1", "N2"):
+        (output / "report" / f"{name}.json").unlink()
+    made, said = [], []
+    stop, sleeping = StopRequest(), threading.Event()
+
+    def make(_: Path, name: str, *__: Any) -> int:
+        made.append(name)
+        for _ in range(presses):
+            os.kill(os.getpid(), signal.SIGINT)
+            sleeping.wait(0.3)  # a press is another one after 0.1 s
+        sleeping.wait(5.0 * (presses - 1))
+        return 1
+
+    report, since = SurveyReport(read_survey(again), said.append), time.monotonic()
+    with mock.patch("galprote.workflows.report.writing.write_galaxy_page", make), signals_stop(stop, said.append):
+        if presses == 1:
+            assert report.finish(stop) == output / "report" / "index.html"
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                report.finish(stop)
+    assert time.monotonic() - since < 3
+    assert made == ["N1"]
+    assert said[0] == "report: making the page of N1 (1 of 2)"
+    assert said[1].startswith("SIGINT: finishing the page of N1 (once more: stop at once)")
+    last = (
+        "SIGINT: stopping at once" if presses == 2 else "report: 1 page is missing: galprote-pipeline report --missing"
+    )
+    assert said[2].startswith(last)
 
 
 def test_a_page_of_other_products_is_not_linked(again: Path) -> None:
@@ -301,7 +385,69 @@ def test_a_page_of_other_products_is_not_linked(again: Path) -> None:
     finish_report(again.parent / "out")
     assert Page(again.parent / "out" / "report" / "index.html").links == ["N2.html"]
     card.write_text("{")
-    assert files.read_card(again.parent / "out", "N1") is None
+    assert read_card(again.parent / "out", "N1") is None
+
+
+def test_a_card_that_lacks_something_is_made_again(again: Path, capsys: Capture) -> None:
+    output = again.parent / "out"
+    card = output / "report" / "N1.json"
+    whole = json.loads(card.read_text())
+    assert read_card(output, "N1") == whole
+    wrong = [{key: value for key, value in whole.items() if key != left} for left in whole
+             if left not in ("links", "snr_highest")]  # fmt: skip
+    wrong += [whole | {"counts": {"fitted": 3}}, whole | {"medians": {}}, whole | {"redshift": "0.1"}]
+    for content in wrong:
+        card.write_text(json.dumps(content))
+        assert read_card(output, "N1") is None, set(whole) - set(content)
+    before = pages(again)["N1.html"]
+    weights = yaml.safe_load(again.read_text())["model"]["checkpoint"]
+    code, out, _ = surveys.call(capsys, "report", output, "--missing", "--json", "--checkpoint", weights)
+    assert (code, list(json.loads(out)["pages"])) == (0, ["N1"])
+    assert json.loads(card.read_text()) == whole
+    assert pages(again)["N1.html"] == before
+
+
+def test_a_store_that_cannot_be_read_costs_its_page(again: Path, capsys: Capture) -> None:
+    output = again.parent / "out"
+
+    def make(store: Path, *_: Any) -> tuple[str, dict[str, Any]]:
+        if store.stem == "N1":
+            raise ZeroDivisionError("odd")
+        return (output / "report" / "N2.html").read_text(), json.loads((output / "report" / "N2.json").read_text())
+
+    with mock.patch("galprote.workflows.report.galaxy_page.make_page", make):
+        code, out, errors = surveys.call(capsys, "report", output, "--json")
+    told = json.loads(out)
+    assert (code, list(told["pages"]), told["failed"]) == (1, ["N2"], {"N1": "ZeroDivisionError: odd"})
+    assert "N1: no page: ZeroDivisionError: odd" in errors
+
+
+@pytest.mark.parametrize("name", ["N2.html", "index.html"])
+def test_a_full_disk_stops_the_command_in_words(again: Path, name: str, capsys: Capture) -> None:
+    """No space where a file is written to the disk; that exception names no file."""
+    output = again.parent / "out"
+    real = os.fsync
+
+    def fsync(number: int) -> None:
+        if f".{name}." in os.readlink(f"/proc/self/fd/{number}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number)
+
+    def make(store: Path, *_: Any) -> tuple[str, dict[str, Any]]:
+        page = output / "report" / store.stem
+        return page.with_suffix(".html").read_text(), json.loads(page.with_suffix(".json").read_text())
+
+    with (
+        mock.patch("galprote.workflows.report.galaxy_page.make_page", make),
+        mock.patch("galprote.workflows.report.files.os.fsync", fsync),
+    ):
+        code, out, errors = surveys.call(capsys, "report", output, "--json")
+    told = json.loads(out)
+    assert code == 3
+    assert told["index"] is None
+    assert list(told["pages"]) == (["N1"] if name == "N2.html" else ["N1", "N2"])
+    assert f"no space left on the disk ({output / 'report' / name}); finished pages are kept" in errors
+    assert not list(output.rglob("*.partial"))
 
 
 def test_a_galaxy_called_index_has_a_page_of_its_own() -> None:
@@ -477,6 +623,31 @@ def test_profiles_are_medians_of_rings_around_the_brightest_spaxel(store: Path) 
     assert np.abs(age.median[known] - (9.5 - 0.1 * age.radius[known] / 0.2)).max() <= 0.1 * width / 0.2
 
 
+def test_profiles_of_a_large_galaxy_need_the_memory_of_a_few_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 1000
+    place = np.arange(side, dtype=np.float32)
+    radius = np.hypot(place[:, None] - 600, place - 400)
+    noise = np.random.default_rng(2).random((side, side), dtype=np.float32)
+    noise[::3] = np.nan
+    maps = {"status": np.zeros((side, side), np.int32), "flux": np.exp(-radius / 50), "age_lw": noise, "av": radius}
+    about = {"galaxy": "N1", "wcs_header": "", "provenance": "{}"}
+    dataset = xr.Dataset({name: (("y", "x"), values) for name, values in maps.items()}, attrs=about)
+    monkeypatch.setattr("galprote.workflows.report.galaxy_maps.open_maps", lambda store: dataset)
+    galaxy = GalaxyMaps(Path("N1.zarr"))
+    tracemalloc.start()
+    try:
+        age, av = radial_profiles(galaxy)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * noise.nbytes
+    half = (age.radius[1] - age.radius[0]) / 2
+    np.testing.assert_allclose(age.median, 0.5, atol=0.02)
+    np.testing.assert_allclose(age.high - age.low, 0.68, atol=0.03)
+    assert (np.abs(av.median - av.radius) < 0.5 * half).all()
+    assert ((av.low > av.radius - half) & (av.high < av.radius + half)).all()
+
+
 # --- pictures ---
 
 
@@ -504,6 +675,32 @@ def test_values_have_the_colours_of_the_scale_with_the_first_row_below() -> None
     assert above[5, 3] == 0  # nothing: transparent
     np.testing.assert_array_equal(above[15, :3], palette[0])  # beyond the ends: the last colours
     np.testing.assert_array_equal(above[25, :3], palette[255])
+
+
+def test_a_fit_s_chart_has_the_model_s_line_where_its_numbers_are() -> None:
+    model = 3 + np.sin(np.arange(N_WAVELENGTH) / 120) + 1e-3 * np.arange(N_WAVELENGTH)
+    one = np.ones((1, N_WAVELENGTH))
+    light = {"grid": np.full((1, 12, 53), 1 / 636), "log_age": [9.0], "log_age_error": [0.1], "metallicity": [0.0],
+             "metallicity_error": [0.1]}  # fmt: skip
+    fit: Any = SimpleNamespace(
+        flux=3.5 * one, error=0.1 * one, model=model[None], used=one > 0, bands=one[0] < 0, masked=one < 0,
+        replaced=one < 0, populations=SimpleNamespace(**light), log_ages=np.linspace(7, 10.1, 53),
+        metallicities=np.linspace(-2, 0.4, 12),
+    )  # fmt: skip
+    with drawn_here():
+        svg = spectra.draw_fit(fit, "Fit", "words").svg
+    found = re.search(r'<path d="([^"]*)"[^>]*style="[^"]*stroke: #d55e00; stroke-width: 1.2', svg)
+    assert found is not None
+    x, y = np.array(re.findall(r"[ML] (\S+) (\S+)", found[1]), dtype=float).T
+    right = spectra.WIDTH - 3.15  # inches; of 4.3, the panel has 2.45 above 1.75
+    wavelength = np.interp(x / 72, (spectra.LEFT, right), spectra._ENDS)
+    values = np.interp(wavelength, WAVELENGTH, model) / 3.5
+    seen = np.append(model / 3.5, 1.0)
+    low = seen.min() - 0.22 * np.ptp(seen)
+    wanted = 72 * (4.3 - 1.75 - 2.45 * (values - low) / (1.28 * np.ptp(seen)))
+    assert len(x) > 50
+    assert np.ptp(y) > 100
+    np.testing.assert_allclose(y, wanted, atol=0.15)
 
 
 def test_each_kind_of_spaxel_has_a_pattern_of_its_own_also_in_grey() -> None:

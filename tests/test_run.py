@@ -223,7 +223,7 @@ def test_other_weights_are_refused(copy: Path, checkpoint: Path) -> None:
     survey = yaml.safe_load(copy.read_text())
     survey["model"]["checkpoint"] = str(other)
     copy.write_text(yaml.safe_dump(survey))
-    assert "checkpoint_sha256" in refused(copy)
+    assert "model.checkpoint (SHA-256)" in refused(copy)
 
 
 def test_another_precision_is_refused_and_with_overwrite_taken(base: Path, copy: Path) -> None:

@@ -73,7 +73,7 @@ def test_an_ngist_file_is_read_as_ngist_reads_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("5577.0 30", r"line 2 \(5577.0 30\): 2 column\(s\): expected wavelength and width in Angstrom and a name"),
+        ("5577.0 30", r"line 2 \(5577.0 30\): 2 columns: expected wavelength and width in Angstrom and a name"),
         ("5577.0", r"line 2 .*: 1 column"),
         ("Hb 4861.32 30", r"line 2 .*: expected wavelength and width in Angstrom and a name, as in"),
         ("5577.0 wide sky", "line 2 .*: expected wavelength and width"),

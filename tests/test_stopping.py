@@ -15,7 +15,7 @@ import pytest
 
 from galprote.pipeline import ledger, store
 from galprote.pipeline.store import GalaxyStore
-from galprote.workflows import logbook
+from galprote.workflows import entry, logbook
 from galprote.workflows.status import read_status
 from galprote.workflows.stop import SIGNALS, StoppedError, StopRequest, is_disk_full, signals_stop
 from tests import surveys, trouble
@@ -154,6 +154,51 @@ def test_signals_mean_nothing_outside_a_run() -> None:
     assert "done" in seen
 
 
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_what_nohup_or_a_script_ignores_stays_ignored(ignored: signal.Signals) -> None:
+    """SIGHUP with nohup, SIGINT of a job in the background; SIGTERM is answered all the same."""
+    before = signal.signal(ignored, signal.SIG_IGN)
+    stop, seen = StopRequest(), []
+    try:
+        with pytest.raises(KeyboardInterrupt), signals_stop(stop, seen.append):  # noqa: PT012
+            assert signal.getsignal(ignored) is signal.SIG_IGN
+            os.kill(os.getpid(), ignored)
+            signal.signal(ignored, lambda *_: None)  # a library takes it
+            stop.listen_again()
+            assert signal.getsignal(ignored) is signal.SIG_IGN
+            os.kill(os.getpid(), ignored)
+            time.sleep(0.05)
+            assert not stop.requested
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            except KeyboardInterrupt:
+                pass  # dropped: it is raised again, by a signal that is not ignored
+            for _ in range(100):
+                time.sleep(0.02)
+            seen.append("it was not raised again")
+        assert signal.getsignal(ignored) is signal.SIG_IGN
+    finally:
+        signal.signal(ignored, before)
+    assert (stop.reason, seen) == ("SIGTERM", ["SIGTERM: stopped; nothing was under way"])
+
+
+def test_a_command_in_the_background_begins_with_what_is_ignored() -> None:
+    """Nothing takes SIGINT from the first line of the command on; what is asked here ends at once."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append(signal.getsignal(signal.SIGINT))
+
+    try:
+        with mock.patch("galprote.workflows.cli.main", look):
+            entry.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIG_IGN]
+
+
 # --- disks that are full ---
 
 
@@ -243,6 +288,8 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     ledger.write_text(path, "old")
     with full(os, "fsync", after=0), pytest.raises(OSError, match="No space left"):
+        ledger.write_text(path, "new")
+    with mock.patch("os.fsync", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         ledger.write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

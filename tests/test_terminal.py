@@ -1,6 +1,7 @@
 """Manners: JSON alone on standard output, quiet and verbose, signals answered at once, one word for one thing."""
 
 import hashlib
+import inspect
 import io
 import json
 import math
@@ -36,7 +37,7 @@ from galprote.workflows.progress import LiveProgress, PlainProgress, QuietProgre
 from galprote.workflows.remaining import FIT, MEASURE, Remaining
 from galprote.workflows.stop import StopRequest, signals_stop
 from galprote.workflows.words import GALAXY_STATES, OUTCOMES, OVER
-from tests import surveys
+from tests import stores, surveys
 from tests.surveys import call
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +91,7 @@ def test_every_command_has_an_example_and_the_common_options(capsys: Capture, co
     assert code == 0
     assert f"Example: galprote-pipeline {command}" in text, "a last paragraph of the docstring"
     for option in ("--json", "--quiet", "-q", "--verbose", "-v", "--debug"):
-        assert option in text
+        assert (option in text) == (option != "--json" or command != "view")
 
 
 def test_commands_stand_in_groups(capsys: Capture) -> None:
@@ -168,6 +169,16 @@ def test_the_old_way_to_write_results_is_told_the_new_one(capsys: Capture) -> No
     code, _, error = call(capsys, "evaluate", "--json", "results.json")
     assert code == 2
     assert "--output results.json" in error
+
+
+def test_the_table_of_json_names_every_command_that_has_it() -> None:
+    text = (ROOT / "docs" / "terminal.md").read_text().split("\n## JSON\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    callbacks = {str(info.callback.__name__): info.callback for info in app.registered_commands if info.callback}
+    speaking = [name for name, callback in callbacks.items() if "as_json" in inspect.signature(callback).parameters]
+    assert sorted(name for name, _ in rows) == sorted(speaking)
+    assert sorted(set(callbacks) - set(speaking)) == ["view"], "as the page says"
+    assert all(re.search(r"`\w+`|table", keys) or name == "fit" for name, keys in rows)
 
 
 # --- plan ---
@@ -326,6 +337,17 @@ def test_any_command_says_what_is_kept_and_ends_with_3(capsys: Capture, monkeypa
     text = "SIGINT: stopped; at most the last minute is lost. To go on:\n  galprote-pipeline train 'my recipe.yaml'\n"
     assert (shown.err if quiet else shown.out) == text
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_viewer_that_is_ended_says_so(capsys: Capture, tmp_path: Path) -> None:
+    """It has no other end: nothing was stopped, and the exit code is 0."""
+    stores.write_store(tmp_path / "N1.zarr", stores.simple_maps((3, 4)))
+
+    def serve(*_: object, **__: object) -> None:
+        conduct.current_stop().hear("SIGINT", terminal.answer)
+
+    with mock.patch("galprote.workflows.viewer.server.serve", serve):
+        assert call(capsys, "view", tmp_path / "N1.zarr") == (0, "SIGINT: viewer ended\n", "")
 
 
 def test_a_mock_that_is_interrupted_leaves_nothing(capsys: Capture, tmp_path: Path) -> None:

@@ -382,7 +382,7 @@ def test_the_shipped_recipe_is_read_and_paths_are_relative_to_it() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stepps": 3}, r"stepps: Extra inputs"),
+        ({"stepps": 3}, r"stepps: unknown key; did you mean steps?"),
         ({"steps": -1}, r"steps: .*\(found -1\)"),
         ({"model": {"pool": 7}}, "model"),
         ({"model": {"pool": 0}}, r"model.pool: .*greater than or equal to 1 \(found 0\)"),

@@ -1,31 +1,48 @@
 """What the viewer selects, reads, counts and saves; its page is clicked in test_viewer_browser."""
 
 import csv
+import gzip
+import importlib.util
 import io
 import json
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from bokeh.document import Document
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from tornado.httpclient import AsyncHTTPClient
 
-from galprote.model.errors import CubeError
+from galprote.model.errors import CubeError, GalproteError
 from galprote.model.grids import KEPT, WAVELENGTH
+from galprote.pipeline.map_styles import UNTRUSTED_COLOUR
 from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE, Status
+from galprote.workflows.drawing_style import default_style
+from galprote.workflows.evaluation_figures import write_figures
+from galprote.workflows.fit_figure import draw_fit
+from galprote.workflows.ppxf_comparison import open_refitter
 from galprote.workflows.viewer.background import Background
 from galprote.workflows.viewer.chunked import read_mean
 from galprote.workflows.viewer.export_csv import selection_csv
-from galprote.workflows.viewer.export_png import Picture, draw_png
+from galprote.workflows.viewer.export_png import DPI, Picture, draw_png
 from galprote.workflows.viewer.flux_units import flux_unit
-from galprote.workflows.viewer.look import lines_of, look_at
+from galprote.workflows.viewer.look import Lines, lines_of, look_at
 from galprote.workflows.viewer.page import Page
 from galprote.workflows.viewer.refitting import Spectra
 from galprote.workflows.viewer.scales import ScaleWish, scale_of
 from galprote.workflows.viewer.selection import Selection, at_point, in_box, in_lasso, outline
+from galprote.workflows.viewer.server import make_server
 from galprote.workflows.viewer.shown_map import Shown, Window, window_of
 from galprote.workflows.viewer.sky import Sky
+from galprote.workflows.viewer.spectrum_view import MODEL, OBSERVED
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError, check_same_spaxels
 from galprote.workflows.viewer.values import numbers_of
 from galprote.workflows.viewer.values_view import alike, number, table
@@ -130,6 +147,28 @@ def test_a_huge_region_is_thinned_evenly_and_says_so(galaxy, monkeypatch):
     assert (x0.min(), x1.max(), y0.min(), y1.max()) == (-0.5, 89.5, -0.5, 29.5)
     numbers = {found.name: found for found in numbers_of(galaxy, selection, UNRELIABLE)}
     assert numbers["age_lw"].value == pytest.approx(9.145, abs=0.01)
+
+
+def test_bins_of_too_many_spaxels_are_thinned_too(binned, monkeypatch):
+    """A box and a lasso over all bins; what is looked at bin by bin does not change, a bin alone stays whole."""
+    box, lasso = (0, 19, 0, 11), ([-1, 20, 20, -1], [-1, -1, 12, 12])
+    for most, band, size, step in ((1000, 1000, 200, 1), (30, 7, 20, 3)):
+        monkeypatch.setattr("galprote.workflows.viewer.selection.MOST", most)
+        monkeypatch.setattr("galprote.workflows.viewer.selection.BAND", band)
+        for selection in (in_box(binned, *box), in_lasso(binned, *lasso)):
+            assert selection is not None
+            assert (selection.kind, selection.bins, selection.step) == ("region", 2, step)
+            assert abs(len(selection) - size) <= 5
+            x0, y0, _, _ = outline(selection)
+            assert (x0.min(), y0.min()) == (-0.5, -0.5)
+            assert look_at(binned, None, selection, 0, always).residual.mean[0] == pytest.approx(6.0)
+            assert len(binned.places(selection.y, selection.x)[0]) == 2
+    alone = in_box(binned, 11, 18, 3, 8)
+    assert alone is not None
+    assert (alone.kind, len(alone), alone.step) == ("bin", 100, 1)
+    none = in_lasso(binned, [-1, 20, 20, -1], [9.6, 9.6, 12, 12])
+    assert none is not None
+    assert (none.kind, none.bins) == ("region", 0)
 
 
 def test_the_line_around_a_selection_is_its_border():
@@ -341,16 +380,58 @@ def test_a_csv_file_of_too_much_is_refused_in_words(galaxy, monkeypatch):
         selection_csv(galaxy, region)
 
 
-def test_the_picture_shows_the_maps_the_selection_and_the_residual(galaxy):
-    spaxel = at_point(galaxy, 20, 10)
-    assert spaxel is not None
-    lines = lines_of(galaxy, look_at(galaxy, None, spaxel, UNRELIABLE, always), None, 948)
-    shown = Shown(galaxy, "age_lw")
-    maps = ((shown, scale_of(shown, UNRELIABLE, ScaleWish()), "age"),) * 2
-    view = (-0.5, 89.5, -0.5, 29.5)
-    picture = imread(io.BytesIO(draw_png(Picture(maps, UNRELIABLE, view, spaxel, "Spaxel", "erg", lines))))
+def drawn(picture: Picture) -> tuple[np.ndarray, list[Any]]:
+    """The picture's pixels, and its axes."""
+    axes = []
+
+    class Kept(Figure):
+        def savefig(self, *words, **options):
+            super().savefig(*words, **options)
+            axes.extend(self.axes)
+
+    with mock.patch("galprote.workflows.viewer.export_png.Figure", Kept):
+        return imread(io.BytesIO(draw_png(picture)))[..., :3], axes
+
+
+def pixel(picture: np.ndarray, axes: Any, x: float, y: float) -> tuple[int, int]:
+    """Row and column of the pixel at a place of the data."""
+    across, up = axes.transData.transform((x, y)) * DPI / axes.get_figure(root=True).dpi
+    return int(picture.shape[0] - up), int(across)
+
+
+def test_the_picture_shows_the_maps_and_the_selection_at_their_places(galaxy):
+    """Colours of spaxels in a part of the image that is not square; age grows upwards, [M/H] to the right."""
+    spaxel = at_point(galaxy, 30, 12)
+    shown = [Shown(galaxy, name) for name in ("age_lw", "metallicity_lw")]
+    maps = tuple((each, scale_of(each, UNRELIABLE, ScaleWish()), each.name) for each in shown)
+    picture, axes = drawn(Picture(maps, UNRELIABLE, (9.5, 69.5, 4.5, 24.5), spaxel, "Spaxel", "erg", None))
     assert picture.shape[1] > 1000
-    assert len(np.unique(picture[: picture.shape[0] // 2].reshape(-1, 4), axis=0)) > 200  # a map of many colours
+    for panel, (each, scale, _) in zip(axes, maps, strict=False):
+        for y, x in ((6, 11), (6, 68), (23, 11), (23, 68), (14, 40)):
+            value = each.values((slice(None), slice(None)), UNRELIABLE)[y, x]
+            share = np.clip((value - scale.low) / (scale.high - scale.low), 0, 1)
+            wanted = to_rgb(scale.palette[min(255, int(256 * share))])
+            np.testing.assert_allclose(picture[pixel(picture, panel, x, y)], wanted, atol=0.02)
+        row, column = pixel(picture, panel, 30, 12.5)  # the upper edge of what is selected
+        assert picture[row - 1 : row + 2, column].max(axis=1).min() < 0.2
+        row, column = pixel(picture, panel, ODD[1], ODD[0])
+        np.testing.assert_allclose(picture[row, column], to_rgb(UNTRUSTED_COLOUR), atol=0.02)
+
+
+def test_the_picture_shows_spectrum_model_and_residual(galaxy):
+    """The model's line lies where its numbers are, and so does the residual's."""
+    spaxel, no = at_point(galaxy, 30, 12), np.zeros(948, dtype=bool)
+    wave = np.sin(np.arange(948) / 150)
+    lines = Lines(np.full(948, 5.0), 5 + 2 * wave, -2 * wave, np.full(948, -0.1), np.full(948, 0.1), no, no, no)
+    shown = Shown(galaxy, "age_lw")
+    maps = ((shown, scale_of(shown, UNRELIABLE, ScaleWish()), "age"),)
+    picture, axes = drawn(Picture(maps, UNRELIABLE, (-0.5, 89.5, -0.5, 29.5), spaxel, "Spaxel", "erg", lines))
+    upper, lower = (next(each for each in axes if each.get_ylabel() == name) for name in ("flux", "residual"))
+    for panel, values, colour in ((upper, lines.model, MODEL), (lower, lines.residual, OBSERVED)):
+        for sample in (60, 235, 500, 700, 890):
+            row, column = pixel(picture, panel, WAVELENGTH[sample], values[sample])
+            near = picture[row - 2 : row + 3, column]
+            assert np.abs(near - to_rgb(colour)).max(axis=1).min() < 0.3, (colour, sample)
 
 
 # --- the page ---
@@ -419,7 +500,7 @@ def test_runs_on_other_spaxels_are_not_compared(galaxy, binned, folder):
 def test_where_the_cube_is_comes_from_the_run_or_is_asked_for(galaxy, folder):
     spectra = Spectra(galaxy)
     assert spectra.cube is None
-    assert "--cube cube.fits" in spectra.missing
+    assert "name it with --cube" in spectra.missing
     (folder / "run.json").write_text(json.dumps({"galaxies": [{"name": "N1", "cube": str(folder / "gone.fits")}]}))
     try:
         assert "gone.fits" in Spectra(galaxy).missing
@@ -437,6 +518,90 @@ def test_the_command_refuses_before_it_serves(galaxy, binned, folder, capsys, wo
     code, _, errors = surveys.call(capsys, "view", *words, "--no-browser")
     assert code == 2
     assert errors.startswith("error: ")
+
+
+def test_windows_share_one_refitter(galaxy, monkeypatch):
+    made = []
+
+    class Slow:
+        note = ""
+
+        def __init__(self, *_):
+            made.append(self)
+            time.sleep(0.2)
+
+        def spaxels(self, y, x):
+            return self
+
+    monkeypatch.setattr("galprote.workflows.refit.Refitter", Slow)
+    spectra = Spectra(galaxy, galaxy.path)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(spectra.fit(at_point(galaxy, 3, 3)).fit)) for _ in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(made) == 1
+    assert found == 2 * made
+
+
+def test_pictures_wait_for_those_of_other_threads(galaxy, monkeypatch, tmp_path):
+    """matplotlib's settings are the process's: each drawing has the lock of `default_style`."""
+    inside = threading.Event()
+
+    def entered(*_, **__):
+        inside.set()
+        raise LookupError
+
+    shown = Shown(galaxy, "age_lw")
+    picture = Picture(((shown, scale_of(shown, 0, ScaleWish()), "age"),), 0, (0, 1, 0, 1), None, "", "", None)
+    monkeypatch.setattr("galprote.workflows.viewer.export_png.Figure", entered)
+    monkeypatch.setattr("galprote.workflows.fit_figure.fit_figure", entered)
+    monkeypatch.setattr("galprote.workflows.evaluation_figures.FIGURES", {"suite": entered})
+    suites = {"suite": mock.Mock(cases=[1], examples=[])}
+
+    def draw(what):
+        with suppress(LookupError):
+            what()
+
+    for what in (lambda: draw_png(picture), lambda: draw_fit(mock.Mock(), tmp_path / "fit.png", "png"),
+                 lambda: write_figures(suites, tmp_path)):  # fmt: skip
+        inside.clear()
+        thread = threading.Thread(target=draw, args=(what,))
+        with default_style():
+            thread.start()
+            assert not inside.wait(0.1)
+        thread.join(5)
+        assert inside.is_set()
+
+
+def test_the_served_page_has_the_galaxy_s_name(folder):
+    stores.write_store(folder / "NAMED.zarr", stores.simple_maps((3, 4)))
+    galaxy = StoredGalaxy(folder / "NAMED.zarr")
+    galaxy.about["galaxy"] = "M 1<3>"
+    server = make_server(galaxy, None, Spectra(galaxy))
+    server.start()
+    try:
+        answer = server.io_loop.run_sync(lambda: AsyncHTTPClient().fetch(f"http://127.0.0.1:{server.port}/"))
+    finally:
+        server.stop(wait=False)
+    assert "<title>M 1&lt;3&gt; – galprote</title>" in " ".join(answer.body.decode().split())
+
+
+def test_a_compressed_cube_is_unpacked_with_a_word(galaxy, folder, capsys):
+    cube = folder / "cube.fits.gz"
+    cube.write_bytes(gzip.compress(b"cube"))
+    words = f"cube.fits.gz is compressed: it is unpacked, once, into {gettempdir()}."
+    page = page_of(galaxy.path)
+    page.inspector.spectra = spectra = Spectra(galaxy, cube)
+    assert page.inspector._fitting_words().startswith(words)
+    spectra._refitter = mock.Mock()
+    assert page.inspector._fitting_words() == "Fitting the spectrum again from the cube…"
+    page.close()
+    if importlib.util.find_spec("ppxf") is not None:
+        with pytest.raises(GalproteError):
+            open_refitter(galaxy.path, cube)
+        assert words in capsys.readouterr().out
 
 
 def test_only_the_newest_wish_is_answered():

@@ -126,15 +126,7 @@ def _local(
     forked = not gpus and sys.platform == "linux"
     if forked:  # the server has the environment of its start
         common |= {"env": dict(os.environ)}
-    spec: dict[str, Any] = {}
-    for index in range(workers):
-        options = common | {"nthreads": 1}
-        if index < _gpu_workers(config, workers, gpus):
-            pinned = {"CUDA_VISIBLE_DEVICES": gpus[index]}
-            options |= {"nthreads": GPU_THREADS, "resources": {"GPU": 1}, "env": pinned}
-        elif gpus:
-            options |= {"env": {"CUDA_VISIBLE_DEVICES": ""}}
-        spec[f"worker-{index}"] = {"cls": Nanny, "options": options}
+    spec = _worker_specs(common, workers, gpus, _gpu_workers(config, workers, gpus))
     with dask_config.set({METHOD: "forkserver" if forked else "spawn"}):
         with signals_held():
             if forked:
@@ -149,6 +141,20 @@ def _local(
             )
         with cluster:
             yield cluster
+
+
+def _worker_specs(common: dict[str, Any], workers: int, gpus: list[str], on_gpus: int) -> dict[str, Any]:
+    """How to start each worker: the first ones with a GPU each, where there are any, the others with none."""
+    spec: dict[str, Any] = {}
+    for index in range(workers):
+        options = common | {"nthreads": 1}
+        if index < on_gpus:
+            pinned = {"CUDA_VISIBLE_DEVICES": gpus[index]}
+            options |= {"nthreads": GPU_THREADS, "resources": {"GPU": 1}, "env": pinned}
+        elif gpus:
+            options |= {"env": {"CUDA_VISIBLE_DEVICES": ""}}
+        spec[f"worker-{index}"] = {"cls": Nanny, "options": options}
+    return spec
 
 
 def _gpu_workers(config: LocalCluster | LocalCudaCluster, workers: int, gpus: list[str]) -> int:

@@ -8,6 +8,8 @@ import typer
 
 from galprote.model.errors import ConfigError
 from galprote.workflows.completion import complete_cube, complete_map, complete_weights
+from galprote.workflows.conduct import current_stop, keeps
+from galprote.workflows.stop import STOPPED
 from galprote.workflows.terminal import Debug, Json, conclude, out, print_json, show
 
 if TYPE_CHECKING:
@@ -68,28 +70,34 @@ def compare(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare maps with published ones, a truth or another run; and with pPXF on some of the spectra."""
+    """Compare maps with published ones, a truth or another run; and with pPXF on some of the spectra.
+
+    Example: galprote-pipeline compare output/NGC4535.zarr --reference NGC4535_MAPS.fits
+    """
     if reference is None and not ppxf:
         raise ConfigError("compare: give --reference FILE, or --ppxf N, or both")
     if ppxf:  # threads that wait for each other would count as pPXF's work: four times its time on two cores
         os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     from galprote.pipeline.reference_maps import ReferenceOptions
+    from galprote.workflows.comparison_folder import comparison_folder, writing_into
 
     options = ReferenceOptions(tuple(quantity or ()), _pairs("--map", map_), _pairs("--unit", unit), r_v, ignore_wcs)
-    folder = _folder(output, store, reference)
+    folder = comparison_folder(output, store, reference)
     refitter = _open(store, cube, checkpoint) if ppxf else None  # or say at once what is missing
     found = _compared(store, reference, options) if reference is not None else None
     record: dict[str, Any] = {}
     written: list[Path] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    if found is not None:
-        record, written = _report(found, folder, quiet=as_json)
-    if refitter is not None:
-        record["ppxf"], more = _ppxf(refitter, found, folder, (ppxf, ppxf_seconds, seed), quiet=as_json)
-        written += more
+    with writing_into(folder):
+        if found is not None:
+            record, written = _report(found, folder, quiet=as_json)
+        if refitter is not None:
+            record["ppxf"], more = _ppxf(refitter, found, folder, (ppxf, ppxf_seconds, seed), quiet=as_json)
+            written += more
     if as_json:
         print_json(record)
     conclude(f"Wrote {len(written)} files into {folder}: {', '.join(path.name for path in written)}")
+    if current_stop().requested:
+        raise typer.Exit(STOPPED)
 
 
 def _compared(store: Path, reference: Path, options: "ReferenceOptions") -> "MapComparison":
@@ -101,9 +109,12 @@ def _compared(store: Path, reference: Path, options: "ReferenceOptions") -> "Map
 def _report(found: "MapComparison", folder: Path, *, quiet: bool) -> tuple[dict[str, Any], list[Path]]:
     """Write tables and figures, and show the tables."""
     from galprote.workflows.comparison_figures import draw_comparison
+    from galprote.workflows.comparison_folder import clear_comparison
     from galprote.workflows.comparison_report import comparison_dict, comparison_tables, write_tables
 
     record = comparison_dict(found)
+    clear_comparison(folder)
+    keeps(f"what was written into {folder} so far is whole")
     written = write_tables(found, record, folder)
     if not quiet:
         for part in comparison_tables(found, out().width):
@@ -151,12 +162,3 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
 
 
 _EXAMPLES = {"--map": "AGE", "--unit": "Gyr"}
-
-
-def _folder(output: Path | None, store: Path, reference: Path | None) -> Path:
-    name = store.name.removesuffix(".gz").removesuffix(".fits").removesuffix(".zarr").removesuffix("_MAPS")
-    stem = "ppxf" if reference is None else reference.name.removesuffix(".gz").rsplit(".", 1)[0]
-    folder = output or store.parent / "compare" / f"{name}-vs-{stem}"
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--output {folder}: is a file; name a folder")
-    return folder

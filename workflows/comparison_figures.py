@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from matplotlib import colormaps, style
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, LogNorm
@@ -21,6 +21,7 @@ from galprote.pipeline.figure_labels import plain
 from galprote.pipeline.map_panel import Canvas, draw_bar, draw_kinds, draw_sky, draw_values, paint, plan_canvas
 from galprote.pipeline.map_styles import INK, UNFITTED_COLOUR, UNTRUSTED_COLOUR, MapStyle, nice_limits, style_of
 from galprote.pipeline.quality import Kinds, Status
+from galprote.workflows.drawing_style import default_style
 from galprote.workflows.map_comparison import ComparedMap, MapComparison
 
 #: Inches: a panel at most, the figure's margins (left, right, top, bottom), what goes beside and between the panels.
@@ -40,7 +41,7 @@ def draw_comparison(found: MapComparison, item: ComparedMap, path: Path) -> None
     """Draw one quantity as a PNG picture, which appears when it is complete."""
     partial = path.with_name(path.name + ".partial")
     try:
-        with style.context("default"):
+        with default_style():
             figure = comparison_figure(found, item)
             options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
             figure.savefig(partial, format="png", dpi=DPI, **options)

@@ -15,7 +15,9 @@ from rich.table import Table
 
 from galprote.pipeline.comparison import Statistics, robust_sigma
 from galprote.pipeline.ledger import write_text
+from galprote.workflows.comparison_folder import TABLES
 from galprote.workflows.map_comparison import ComparedMap, MapComparison, status_names
+from galprote.workflows.terminal import plain
 
 COLUMNS: Final = ("quantity", "of", "S/N", "n", "mean", "sigma", "robust\nsigma", "expected\nerror", "within\n1 error",
                   "corre-\nlation", "without outliers\nmean, sigma (n)")  # fmt: skip
@@ -27,7 +29,7 @@ NARROW: Final[dict[int, tuple[str, ...]]] = {
 NAMED: Final = 3
 
 
-def comparison_tables(found: MapComparison, width: int) -> list[Table | str]:
+def comparison_tables(found: MapComparison, width: int = 200) -> list[Table | str]:
     """What a terminal of so many columns shows."""
     reference = found.reference
     lines: list[Table | str] = [f"{found.galaxy} minus {reference.path} ({reference.kind})"]
@@ -108,9 +110,10 @@ def _outlier_table(found: MapComparison) -> Table | None:
             label = f"{item.quantity.label}" if group.number == 1 else ""
             sky = "-" if math.isnan(group.ra) else f"{group.ra:.5f} {group.dec:+.5f}"
             numbers = [f"{group.in_sigma:+.1f}", "-" if math.isnan(group.in_errors) else f"{group.in_errors:+.1f}"]
+            numbers.append("-" if math.isnan(group.snr) else f"{group.snr:.0f}")
             table.add_row(
                 label, str(group.number), f"{group.spaxels:,}", f"{group.y}, {group.x}", sky,
-                f"{group.difference:+.2f}", *numbers, f"{group.snr:.0f}", words(group.flags, group.remarks),
+                f"{group.difference:+.2f}", *numbers, words(group.flags, group.remarks),
             )  # fmt: skip
         if groups:
             table.add_section()
@@ -137,8 +140,7 @@ def comparison_dict(found: MapComparison) -> dict[str, Any]:
         "left_out": found.left_out,
         "quantities": {item.quantity.name: _quantity_dict(item) for item in found.compared},
     }
-    plain: dict[str, Any] = json_ready(record)
-    return plain
+    return dict(plain(record))
 
 
 def _quantity_dict(item: ComparedMap) -> dict[str, Any]:
@@ -153,20 +155,9 @@ def _quantity_dict(item: ComparedMap) -> dict[str, Any]:
     }
 
 
-def json_ready(value: Any) -> Any:
-    """Without NaN and infinity, which JSON does not know."""
-    if isinstance(value, dict):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_ready(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value
-
-
 def write_tables(found: MapComparison, record: dict[str, Any], folder: Path) -> list[Path]:
     """Write comparison.json, comparison.csv and outliers.csv, each complete when it has its name."""
-    paths = [folder / name for name in ("comparison.json", "comparison.csv", "outliers.csv")]
+    paths = [folder / name for name in TABLES]
     write_text(paths[0], json.dumps(record, indent=1) + "\n")
     rows = [
         {"quantity": item.quantity.name, "unit": item.quantity.unit} | _flat(asdict(row))
@@ -204,7 +195,7 @@ def _outlier_rows(found: MapComparison, item: ComparedMap) -> list[dict[str, Any
             "ours": item.ours[y, x], "reference": item.theirs[y, x], "difference": difference,
             "error": item.error[y, x], "in_errors": difference / item.error[y, x],
             "in_sigma": (difference - middle) / sigma,
-            **{name: maps[name][y, x] for name in ("snr", "trust")},
+            **{name: maps[name][y, x] if name in maps else nothing for name in ("snr", "trust")},
         }  # fmt: skip
     names = {int(value): status_names(int(value)) for value in np.unique(maps["status"][y, x])}
     status = [names[int(value)] for value in maps["status"][y, x]]

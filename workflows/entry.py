@@ -21,7 +21,8 @@ def _stopped(*_: object) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGINT, _stopped)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a job that a script began with `&`
+        signal.signal(signal.SIGINT, _stopped)
     from galprote.workflows.cli import main as command
 
     try:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from galprote.model.statistics import QUANTITIES, RESIDUAL_EDGES, Comparison, SuiteResult
+from galprote.workflows.drawing_style import default_style
 from galprote.workflows.example_figures import examples_figure
 from galprote.workflows.trust_figures import anomalies_figure, coverage_figure
 
@@ -55,7 +55,7 @@ def write_figures(results: dict[str, SuiteResult], folder: Path) -> list[Path]:
     for name, result in results.items():
         if not result.cases:
             continue
-        with style.context("default"):
+        with default_style():
             figures = {name: FIGURES[name](result)}
             if result.examples:
                 figures[f"{name}-examples"] = examples_figure(result.examples)

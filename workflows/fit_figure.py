@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from matplotlib import colormaps, style
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, PowerNorm
@@ -18,6 +18,7 @@ from galprote.model.grids import WAVELENGTH
 from galprote.model.populations import Populations
 from galprote.pipeline.map_styles import INK
 from galprote.pipeline.single import SpectrumFit
+from galprote.workflows.drawing_style import default_style
 from galprote.workflows.features import FEATURES
 
 SIZE: Final = (13.33, 6.2)
@@ -36,7 +37,7 @@ def draw_fit(fit: SpectrumFit, path: Path, kind: str) -> None:
     kind : {"png", "pdf", "svg"}
     """
     stamp: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-    with style.context(["default", {"svg.hashsalt": "galprote"}]):
+    with default_style(svg_hashsalt="galprote"):
         figure = fit_figure(fit)
         options: dict[str, Any] = {"pil_kwargs": {"optimize": True}} if kind == "png" else {}
         figure.savefig(path, format=kind, dpi=DPI, metadata=stamp, **options)

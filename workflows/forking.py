@@ -9,6 +9,7 @@ driver. Its memory is shared with the workers. Workers with a GPU are started af
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
@@ -41,6 +42,9 @@ ENVIRONMENT: Final = {
     "PYTHONHASHSEED": "6640",
 }
 
+#: The server listens on a socket in the folder of temporary files, whose path may have 107 bytes in all.
+LONGEST_TMPDIR: Final = 70
+
 #: Of Dask's settings: how worker processes come to be.
 METHOD: Final = "distributed.worker.multiprocessing-method"
 
@@ -48,7 +52,8 @@ METHOD: Final = "distributed.worker.multiprocessing-method"
 def can_fork(survey: "SurveyConfig") -> bool:
     """Whether a survey's workers can be forked, as far as that shows before anything is imported."""
     gpu = survey.model.device == "cuda" or (survey.model.device == "auto" and NVIDIA.exists())
-    return survey.cluster.type == "local" and not gpu and sys.platform == "linux"
+    near = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TMPDIR
+    return survey.cluster.type == "local" and not gpu and sys.platform == "linux" and near
 
 
 def start_server() -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from galprote.model.errors import ConfigError
 from galprote.pipeline.compared_quantities import Quantity
 from galprote.pipeline.comparison import Array, Pairs, Running, Statistics, compare_pairs, running
-from galprote.pipeline.map_wcs import read_wcs
+from galprote.pipeline.comparison_bins import pairs_in_bins
+from galprote.pipeline.map_wcs import has_wcs, slice_wcs
 from galprote.pipeline.maps import open_maps
 from galprote.pipeline.outliers import Outliers, find_outliers
 from galprote.pipeline.quality import NOT_FITTED, Status
@@ -68,7 +69,7 @@ class MapComparison:
     store : Path
     reference : Reference
     maps : dict of str to (y, x)
-        Of ours: `status`, `snr`, `trust`, and where they are known `ra`, `dec`, `bin_id`.
+        Of ours: `status`, and where there are any `snr`, `trust`, `flux`, `ra`, `dec`, `bin_id`.
     wcs : WCS or None
     compared : tuple of ComparedMap
     left_out : dict of str to int
@@ -107,8 +108,7 @@ def compare_maps(store: Path, reference: Path, options: ReferenceOptions) -> Map
             f"reference {reference}: no spaxel has values in both: ours has {int(good.sum()):,} that are fitted and "
             f"trusted, the reference {int(np.isfinite(read.maps[0].values).sum()):,} on our spaxels"
         )
-    text = str(ours.attrs.get("wcs_header", ""))
-    wcs = read_wcs(text) if text else None
+    wcs = slice_wcs(ours) if has_wcs(ours) else None
     left_out = _left_out(status, good, read)
     return MapComparison(str(ours.attrs.get("galaxy", store.stem)), store, read, maps, wcs, compared, left_out)
 
@@ -125,41 +125,20 @@ def _compared(
     error = ours[f"{name}_error"].values if f"{name}_error" in ours else np.full(shape, np.nan)
     values, error = item.quantity.comparable(ours[name].values, error)
     both = good & np.isfinite(values) & np.isfinite(item.values)
-    expected = np.sqrt(error**2 + np.where(np.isfinite(item.error), item.error, 0.0) ** 2)
+    expected = np.hypot(error, np.where(np.isfinite(item.error), item.error, 0.0))
     mine, theirs, sigma = (np.where(both, image, np.nan) for image in (values, item.values, expected))
-    snr = np.asarray(maps["snr"], dtype=np.float64)
+    snr = np.asarray(maps.get("snr", np.full(shape, np.nan)), dtype=np.float64)
     pairs = Pairs(mine[both], theirs[both], sigma[both], snr[both])
     rows = compare_pairs(pairs, "spaxels")
     if bins is not None:
-        rows += compare_pairs(_in_bins(pairs, bins[both], np.asarray(maps["flux"])[both]), "bins")
+        light = np.asarray(maps.get("flux", np.ones(shape)))
+        rows += compare_pairs(pairs_in_bins(pairs, error[both], item.error[both], bins[both], light[both]), "bins")
     about = {key: value for key, value in maps.items() if key != "flux"} | ({} if bins is None else {"bin_id": bins})
     return ComparedMap(
         item.quantity, item.source, item.conversion, mine, theirs, sigma,
         np.where(good, values, np.nan), item.values,
         rows, running(pairs), find_outliers(mine, theirs, sigma, about),
     )  # fmt: skip
-
-
-def _in_bins(pairs: Pairs, bins: NDArray[np.int32], light: NDArray[Any]) -> Pairs:
-    """Means over bins, weighted by the light of our spaxels; errors as if spaxels were independent.
-
-    What has one value all over a bin keeps it, and its error.
-    """
-    inside = bins >= 0
-    pairs, light = pairs.take(inside), np.where(light[inside] > 0, light[inside], 0.0).astype(np.float64)
-    numbers, place, count = np.unique(bins[inside], return_inverse=True, return_counts=True)
-    total = np.bincount(place, light, len(numbers))
-    weight = np.where(total[place] > 0, light, 1.0)
-    weight = weight / np.bincount(place, weight, len(numbers))[place]
-
-    def mean(values: Array) -> Array:
-        return np.bincount(place, weight * values, len(numbers)).astype(np.float64)
-
-    ours = mean(pairs.ours)
-    spread = mean(pairs.ours**2) - ours**2
-    alike = (count == 1) | (spread <= 1e-12 * np.maximum(ours**2, 1.0))
-    independent = np.sqrt(np.bincount(place, (weight * pairs.error) ** 2, len(numbers)))
-    return Pairs(ours, mean(pairs.theirs), np.where(alike, mean(pairs.error), independent), mean(pairs.snr))
 
 
 def _left_out(status: NDArray[Any], good: NDArray[np.bool_], reference: Reference) -> dict[str, int]:

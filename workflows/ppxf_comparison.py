@@ -21,10 +21,11 @@ from galprote.model.populations import grid_means
 from galprote.model.predictor import Predictor, shared_predictor
 from galprote.model.rivals import NO_INFORMATION, MovingPpxf
 from galprote.pipeline.maps import open_maps
+from galprote.workflows.conduct import current_stop
 from galprote.workflows.map_comparison import MapComparison
 from galprote.workflows.refit import Refits, Refitter
-from galprote.workflows.store_cube import find_store_cube
-from galprote.workflows.terminal import errors
+from galprote.workflows.store_cube import find_store_cube, unpacking_words
+from galprote.workflows.terminal import errors, say
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.integer[Any]]
@@ -108,7 +109,10 @@ def open_refitter(store: Path, cube: Path | None = None, checkpoint: Path | None
     if "provenance" not in maps.attrs:
         raise ConfigError(f"--ppxf: {store} does not say how it was made: give the store, NAME.zarr")
     file = json.loads(maps.attrs["provenance"])["input"]["file"]
-    return Refitter(store, find_store_cube(store, str(maps.attrs["galaxy"]), file, cube), checkpoint)
+    path = find_store_cube(store, str(maps.attrs["galaxy"]), file, cube)
+    if words := unpacking_words(path):
+        say(words)
+    return Refitter(store, path, checkpoint)
 
 
 def fit_both(
@@ -212,15 +216,22 @@ def _spectra(refitter: Refitter, chosen: _Chosen) -> list[Refits]:
 
 
 def _fits(fit: MovingPpxf, decoder: Decoder, spectra: list[Refits], limit: float) -> tuple[Array, Array]:
-    """Quantities (3, n), and processor and wall-clock time (m, 2) of the m <= n fits that were done in time."""
+    """Quantities (3, n), and processor and wall-clock time (m, 2) of the m <= n fits that were done in time.
+
+    A signal lets the fit under way finish, and those that are done are compared; a second one drops them.
+    """
+    stop = current_stop()
     values = np.full((len(QUANTITIES), len(spectra)), np.nan)
     times: list[tuple[float, float]] = []
     columns = (TextColumn("pPXF"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     began = time.monotonic()
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("pPXF", total=len(spectra))
+        stop.patient, stop.under_way = True, 1
         try:
             for number, refits in enumerate(spectra):
+                if stop.requested:
+                    break
                 if time.monotonic() - began > limit:
                     text = f"pPXF: stopped after {limit:g} s (--ppxf-seconds), with {number} of {len(spectra)} spectra"
                     errors.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -229,10 +240,12 @@ def _fits(fit: MovingPpxf, decoder: Decoder, spectra: list[Refits], limit: float
                 values[:, number] = _ppxf(fit, decoder, refits)
                 times.append((time.process_time() - start[0], time.perf_counter() - start[1]))
                 progress.advance(task)
-        except KeyboardInterrupt:
-            if not times:
-                raise
-            errors.print(f"Interrupted: {len(times)} of {len(spectra)} spectra are compared.", markup=False)
+        finally:
+            stop.patient, stop.under_way = False, 0
+    if stop.requested and (stop.at_once or not times):
+        raise KeyboardInterrupt
+    if stop.requested:
+        errors.print(f"pPXF: stopped; {len(times)} of {len(spectra)} spectra are compared", markup=False)
     return values, np.array(times).reshape(-1, 2)
 
 

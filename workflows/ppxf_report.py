@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -14,8 +13,10 @@ from rich.table import Table
 from galprote.pipeline.compared_quantities import BY_NAME
 from galprote.pipeline.ledger import write_text
 from galprote.pipeline.map_styles import INK, style_of
-from galprote.workflows.comparison_report import csv_text, json_ready
+from galprote.workflows.comparison_report import csv_text
+from galprote.workflows.drawing_style import default_style
 from galprote.workflows.ppxf_comparison import QUANTITIES, Array, PpxfComparison
+from galprote.workflows.terminal import plain
 
 OURS, THEIRS, GREY = "#0072b2", "#d55e00", "#666666"
 DPI: Final = 120
@@ -26,7 +27,7 @@ def ppxf_dict(found: PpxfComparison) -> dict[str, Any]:
     ratio = float(np.mean(found.seconds)) / found.network_seconds
     clock = float(np.mean(found.clock_seconds)) / found.network_clock_seconds
     return dict(
-        json_ready(
+        plain(
             {
                 "spectra": len(found.seconds),
                 "asked": found.asked,
@@ -80,8 +81,8 @@ def _rows(found: PpxfComparison) -> list[dict[str, Any]]:
             f"{name}_reference": found.reference[name],
         }
     columns |= {"ppxf_seconds": found.seconds, "ppxf_clock_seconds": found.clock_seconds}
-    plain = {name: np.asarray(values).tolist() for name, values in columns.items()}
-    return [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]
+    lists = {name: np.asarray(values).tolist() for name, values in columns.items()}
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
 def ppxf_tables(found: PpxfComparison) -> list[Table | str]:
@@ -117,7 +118,7 @@ def write_ppxf(found: PpxfComparison, record: dict[str, Any], folder: Path) -> l
     write_text(paths[1], json.dumps(record, indent=1) + "\n")
     partial = paths[2].with_name(paths[2].name + ".partial")
     try:
-        with style.context("default"):
+        with default_style():
             ppxf_figure(found).savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
         partial.replace(paths[2])
     except BaseException:

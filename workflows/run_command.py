@@ -67,16 +67,19 @@ def run(
     gc.enable()
     set_logs()
     stop.listen_again()  # dask_jobqueue takes SIGINT for itself when it is imported
+    reports: list[Path | None] = []
     try:
         with make_progress(out(), quiet=voice.quiet) as progress:
-            results = run_survey(config, progress, overwrite=overwrite, command=stop.command, stop=stop)
+            results = run_survey(
+                config, progress, overwrite=overwrite, command=stop.command, stop=stop, reported=reports.append
+            )
     except StoppedError as stopped:
         if any(result.outcome != "stopped" for result in stopped.results) or as_json:
-            _report(config, stopped.results, STOPPED, as_json=as_json, debug=debug)
+            _report(config, stopped.results, STOPPED, reports, as_json=as_json, debug=debug)
         complain(f"{stopped}{stop.resume_words()}")
         raise typer.Exit(STOPPED) from None
     code = 1 if any(result.outcome in ("failed", "incomplete") for result in results) else 0
-    _report(config, results, code, as_json=as_json, debug=debug)
+    _report(config, results, code, reports, as_json=as_json, debug=debug)
     raise typer.Exit(code)
 
 
@@ -99,8 +102,17 @@ def _prepare(config: "SurveyConfig") -> None:
     preload_torch()
 
 
-def _report(config: "SurveyConfig", results: list["GalaxyResult"], code: int, *, as_json: bool, debug: bool) -> None:
-    """Say what became of every galaxy."""
+def _report(
+    config: "SurveyConfig",
+    results: list["GalaxyResult"],
+    code: int,
+    reports: list[Path | None],
+    *,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Say what became of every galaxy, and where the report is, if it was written."""
+    page = next(iter(reports), None)
     from galprote.workflows.reporting import outcome_words, results_table, truth_rows, truth_tables
 
     if debug:
@@ -109,24 +121,24 @@ def _report(config: "SurveyConfig", results: list["GalaxyResult"], code: int, *,
                 complain(f"{result.name}:\n{result.details}")
     if as_json:
         truth = truth_rows(config, results)
-        print_json(_document(config, results, code) | ({"truth": truth} if truth else {}))
+        print_json(_document(config, results, code, page) | ({"truth": truth} if truth else {}))
         return
     if not voice.quiet:
         for table in truth_tables(config, results):
             show(table)
         show(results_table(results))
     conclude(f"{outcome_words(results)}. Products: {config.output}")
-    if config.report and not voice.quiet:
-        conclude(f"Report: {config.output / 'report' / 'index.html'}")
+    if page is not None and not voice.quiet:
+        conclude(f"Report: {page}")
 
 
-def _document(config: "SurveyConfig", results: list["GalaxyResult"], code: int) -> dict[str, Any]:
+def _document(config: "SurveyConfig", results: list["GalaxyResult"], code: int, page: Path | None) -> dict[str, Any]:
     from galprote.workflows.logbook import result_dict
 
     return {
         "exit_code": code,
         "output": str(config.output),
         "command": current_stop().command,
-        **({"report": str(config.output / "report" / "index.html")} if config.report else {}),
+        **({"report": page} if config.report else {}),
         "galaxies": [result_dict(result) for result in results],
     }

@@ -6,7 +6,13 @@ on whether something is under way that is worth finishing (`StopRequest.patient`
     nothing is     the first signal is a KeyboardInterrupt, and so is the second
     chunks are     the first lets them finish, the second gives them up
 
-The third ends the process.
+The third ends the process. A signal that was ignored when the command began stays ignored: `nohup`, `trap ''` and a
+script's `&` mean it.
+
+A `KeyboardInterrupt` that somebody caught and dropped is raised again, as long as the request is not `patient`: what a
+library does to it by accident looks the same as what a command does on purpose. So a command that keeps partial
+results must either let it pass, and keep them in a `finally`; or set `patient` before that work begins, look at
+`requested` between two pieces, and write what it has. `keeps` of `conduct` says what is kept in the first case.
 """
 
 import errno
@@ -69,13 +75,18 @@ class StopRequest:
     kept : str
         What an interruption leaves, in words.
     patient : bool
-        Whether the one who works looks at the request by itself; if not, a signal interrupts it.
+        Whether the one who works looks at the request by itself; if not, a signal interrupts it, again and again until
+        it gets through.
+    ends : str
+        What a signal does, in words, where it is the usual way to end a command and no interruption; '' elsewhere.
     under_way : int
         Chunks that the workers have.
+    what : str
+        What else is under way, in words; '' for the chunks.
     woken : callable
         Called when a signal was heard: who waits may look.
     listen_again : callable
-        Takes the signals again, where a library has taken them for itself.
+        Takes the signals again, where a library has taken them for itself; ignores again those that were ignored.
     raised : weakref.ref or None
         The exception that the last signal was, as long as somebody has it.
     end : callable
@@ -88,7 +99,9 @@ class StopRequest:
         self.command = command
         self.kept = "nothing was under way"
         self.patient = False
+        self.ends = ""
         self.under_way = 0
+        self.what = ""
         self.woken: Callable[[], None] = lambda: None
         self.listen_again: Callable[[], None] = lambda: None
         self.end: Callable[[str], None] = end_now
@@ -127,8 +140,12 @@ class StopRequest:
         self.woken()
 
     def _answer(self, name: str) -> str:
+        if self.ends:
+            return f"{name}: {self.ends}"
         if not self.patient:
             return f"{name}: stopped; {self.kept}{self.resume_words()}"
+        if self.what:
+            return f"{name}: finishing {self.what} (once more: stop at once){self.resume_words()}"
         if not self.under_way:
             return f"{name}: stopping; nothing is under way (once more: stop at once){self.resume_words()}"
         return f"{name}: finishing the chunks under way (once more: stop at once){self.resume_words()}"
@@ -144,7 +161,7 @@ def end_now(text: str) -> None:
 
 @contextmanager
 def signals_stop(stop: StopRequest, say: Callable[[str], None]) -> Iterator[None]:
-    """Turn signals into a request to stop.
+    """Turn signals into a request to stop, but those that are ignored.
 
     Parameters
     ----------
@@ -164,14 +181,15 @@ def signals_stop(stop: StopRequest, say: Callable[[str], None]) -> Iterator[None
                 del error  # or its traceback would keep it
 
     def take() -> None:
-        for number in SIGNALS:
-            signal.signal(number, heard)
+        for number, handler in handlers.items():
+            signal.signal(number, heard if number in taken else handler)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    with _answering(stop, say), _unraisable():
+    taken = [number for number, handler in handlers.items() if handler is not signal.SIG_IGN]
+    with _answering(stop, say, taken), _unraisable():
         take()
         stop.listen_again = take
         try:
@@ -183,10 +201,11 @@ def signals_stop(stop: StopRequest, say: Callable[[str], None]) -> Iterator[None
 
 
 @contextmanager
-def _answering(stop: StopRequest, say: Callable[[str], None]) -> Iterator[None]:
+def _answering(stop: StopRequest, say: Callable[[str], None], taken: Sequence[signal.Signals]) -> Iterator[None]:
     """Answer each signal, in a thread: the main one may be busy in a library for long.
 
-    A library may also drop the exception that the signal is (in an object's end, for example): it is raised again.
+    A library may also drop the exception that the signal is (in an object's end, for example): it is raised again,
+    by a signal that is not ignored.
     """
     main = threading.get_ident()
     heard, told = os.pipe()
@@ -198,14 +217,14 @@ def _answering(stop: StopRequest, say: Callable[[str], None]) -> Iterator[None]:
             if not select.select([heard], [], [], 0.2 if stop.requested else None)[0]:
                 if not stop.patient and stop.raised is not None and stop.raised() is None:
                     again += 1
-                    signal.pthread_kill(main, signal.SIGINT)
+                    signal.pthread_kill(main, taken[0])
                 continue
             number = os.read(heard, 1)[0]
             if number == 0:
                 return
-            if again and number == signal.SIGINT:
+            if again and number == taken[0]:
                 again -= 1
-            elif number in SIGNALS:
+            elif number in taken:
                 stop.hear(signal.Signals(number).name, say)
 
     thread = threading.Thread(target=listen, name="signals", daemon=True)

@@ -1,9 +1,11 @@
 """The cube that a finished store was made from: where the run found it."""
 
 import json
+import tempfile
 from pathlib import Path
 
 from galprote.model.errors import ConfigError
+from galprote.pipeline.readers.unpack import is_gzip
 
 
 def find_store_cube(store: Path, galaxy: str, file: str, told: Path | None = None) -> Path:
@@ -37,6 +39,13 @@ def find_store_cube(store: Path, galaxy: str, file: str, told: Path | None = Non
             return place
     looked = ", ".join(str(place) for place in places)
     raise ConfigError(f"{store}: the cube that it was made from, {file}, was not found ({looked}): name it with --cube")
+
+
+def unpacking_words(cube: Path) -> str:
+    """What is said before a compressed cube is unpacked; empty for others."""
+    if not is_gzip(cube):
+        return ""
+    return f"{cube.name} is compressed: it is unpacked, once, into {tempfile.gettempdir()}."
 
 
 def _recorded(folder: Path, galaxy: str) -> str:

@@ -1,6 +1,6 @@
 """The survey loop: check everything, then bring all galaxies through the workers; no failure stops the others."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -31,7 +31,7 @@ from galprote.workflows.lock import sole_run
 from galprote.workflows.logbook import GalaxyResult, Logbook
 from galprote.workflows.planning import galaxy_plan, mock_cube_path
 from galprote.workflows.progress import RunProgress
-from galprote.workflows.report.files import refuse_report_links
+from galprote.workflows.report.files import refuse_in_the_way
 from galprote.workflows.reports import performance_reports
 from galprote.workflows.stop import StoppedError, StopRequest, is_disk_full
 from galprote.workflows.survey_inputs import inputs_in_the_way, refuse_missing
@@ -53,6 +53,7 @@ def run_survey(
     overwrite: bool = False,
     command: str = "",
     stop: StopRequest | None = None,
+    reported: Callable[[Path | None], None] = lambda _: None,
 ) -> list[GalaxyResult]:
     """Run a survey.
 
@@ -66,6 +67,8 @@ def run_survey(
         What goes on with the survey after an interruption, for the record.
     stop : StopRequest, optional
         By which it can be asked to stop.
+    reported : callable
+        Told at the end where the report's first page is; None if it was not written.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def run_survey(
     check_cluster(survey.cluster)
     refuse_links(survey.output, [galaxy.name for galaxy in survey.galaxies])
     if survey.report:
-        refuse_report_links(survey.output, [galaxy.name for galaxy in survey.galaxies])
+        refuse_in_the_way(survey.output, [galaxy.name for galaxy in survey.galaxies])
     model, templates = load_model(survey)
     stop = stop or StopRequest()
     with sole_run(survey.output, progress.message):
@@ -114,6 +117,7 @@ def run_survey(
             stop.ask("disk full")
         finally:
             results = logbook.close()
+            reported(logbook.report.written)
     if stop.requested and any(result.outcome == "stopped" for result in results):
         raise StoppedError(_stop_words(survey, jobs, stop.reason), results)
     return results

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from galprote.workflows.completion import complete_cube, complete_store, complete_weights
+from galprote.workflows.conduct import current_stop
 from galprote.workflows.terminal import Debug, conclude
 
 
@@ -51,4 +52,5 @@ def view(
     if other is not None:
         check_same_spaxels(galaxy, other)
     server = make_server(galaxy, other, Spectra(galaxy, cube, checkpoint), port)
+    current_stop().ends = "viewer ended"
     serve(server, conclude, galaxy.name, browser=browser)

@@ -2,7 +2,7 @@
 
 galaxy_maps.py                a store's maps, one at a time, and a galaxy's numbers
 residual_spectrum.py          the mean residual spectrum, streamed from the residual cube
-profiles.py, examples.py      radial profiles; the best, the median and the worst fit, from the cube
+radial.py, examples.py        radial profiles; the best, the median and the worst fit, from the cube
 map_picture.py, hatching.py   a map as SVG, spaxels without a good value hatched; limits.py: of the colours
 charts.py, spectra.py         histograms, profiles and spectra with matplotlib; lines.py: known lines
 galaxy_page.py                a galaxy's page; index_page.py: the survey's, from records.py; html.py: templates

@@ -9,7 +9,7 @@ from galprote.pipeline.map_styles import INK, STYLES, MapStyle
 from galprote.workflows.report.axes import Axes
 from galprote.workflows.report.galaxy_maps import GalaxyMaps, percentiles
 from galprote.workflows.report.limits import LIMITS
-from galprote.workflows.report.profiles import Profile
+from galprote.workflows.report.radial import Profile
 from galprote.workflows.report.words import number_words
 
 #: Maps with a histogram.

@@ -1,11 +1,11 @@
 """Names of the report's files, and how they are written: whole, by no one but galprote, and through no link."""
 
-import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from galprote.model.errors import ConfigError, GalproteError
@@ -59,28 +59,37 @@ def report_paths(output: Path, names: Iterable[str]) -> list[Path]:
     return [report_folder(output), index_file(output), *pages]
 
 
-def refuse_report_links(output: Path, names: Iterable[str]) -> None:
-    """Refuse symbolic links where the report will be.
+def refuse_in_the_way(output: Path, names: Iterable[str]) -> None:
+    """Refuse what is in the way where the report will be: symbolic links, and pages that galprote did not write.
 
     Raises
     ------
     ConfigError
-        Naming every link and what it leads to.
+        Naming every link and what it leads to, and every such page.
     """
-    links = [path for path in report_paths(output, names) if path.is_symlink()]
-    if links:
-        words = "the report is not written through links; remove it, or set report: false"
-        raise ConfigError("\n".join(f"{path} is a link to {path.readlink()}: {words}" for path in links))
+    problems: list[str] = []
+    for path in report_paths(output, names):
+        if path.is_symlink():
+            words = "the report is not written through links; remove it, or set report: false"
+            problems.append(f"{path} is a link to {path.readlink()}: {words}")
+        elif path == report_folder(output):
+            if path.exists() and not path.is_dir():
+                problems.append(f"{path}: the report's folder would be here: move this file away, or set report: false")
+        elif path.suffix == ".html" and is_foreign(path):
+            problems.append(f"{path}: not a page of galprote's: move it away, or set report: false")
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
-def read_card(output: Path, name: str) -> dict[str, Any] | None:
-    """What is known of a galaxy's page: None if there is no page, or nothing that can be read."""
+def is_foreign(page: Path) -> bool:
+    """Whether something that galprote did not write has a page's name."""
     try:
-        card = dict(json.loads(card_file(output, name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    known = card.get("page_version") == PAGE_VERSION and card.get("galaxy") == name
-    return card if known and page_file(output, name).is_file() else None
+        with page.open(encoding="utf-8", errors="replace") as file:
+            return MARK not in file.read(2000)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except IsADirectoryError:
+        return True
 
 
 def write_page(path: Path, text: str) -> None:
@@ -96,17 +105,19 @@ def write_page(path: Path, text: str) -> None:
     for place in (path.parent, path):
         if place.is_symlink():
             raise ReportError(f"{place} is a link: the report is not written through links")
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            if MARK not in file.read(2000):
-                raise ReportError(f"{path}: not a page of galprote's: move it away, and make the report again")
-    except FileNotFoundError:
-        pass
+    if is_foreign(path):
+        raise ReportError(f"{path}: not a page of galprote's: move it away, and make the report again")
     write_whole(path, text)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file; it appears when it is complete, whoever else is writing it."""
+    """Write a text file; it appears when it is complete, whoever else is writing it.
+
+    Raises
+    ------
+    OSError
+        With the file's name, if the disk is full, for example.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
@@ -115,8 +126,11 @@ def write_whole(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:  # of a full disk it does not know the file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

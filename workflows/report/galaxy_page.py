@@ -22,7 +22,7 @@ from galprote.workflows.report.galaxy_maps import GalaxyMaps
 from galprote.workflows.report.hatching import HATCHES, MOST_SPAXELS, hatch_swatch
 from galprote.workflows.report.html import fill
 from galprote.workflows.report.map_picture import map_pictures, thumbnail
-from galprote.workflows.report.profiles import FEWEST, radial_profiles
+from galprote.workflows.report.radial import FEWEST, radial_profiles
 from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.settings import flat
 from galprote.workflows.report.spectra import draw_fit, draw_residuals

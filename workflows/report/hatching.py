@@ -12,16 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from galprote.pipeline.map_patterns import PERIOD, PIXELS, enlarge, enlargement, slanted
 from galprote.pipeline.map_styles import MapStyle
 from galprote.pipeline.quality import Kinds
 
 #: Shades of a colour map: more cannot be told apart, and fewer take less room.
 SHADES: Final = 128
-#: Spaxels along a picture's longer side, at most, and pixels, about.
+#: Spaxels along a picture's longer side, at most.
 MOST_SPAXELS: Final = 420
-PIXELS: Final = 840
-#: Pixels from one line of a pattern to the next.
-PERIOD: Final = 14
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,8 @@ def paint_map(
         scaled = np.log10(values[shown]) if style.log else values[shown]
         share = (scaled.astype(np.float64) - low) / (high - low)
         index[shown] = np.clip(share * SHADES, 0, SHADES - 1).astype(np.uint8)
-    factor = max(1, round(pixels / max(index.shape)))
-    large = _enlarge(index, factor)
+    factor = enlargement(index.shape, pixels)
+    large = enlarge(index, factor)
     doubtful = values is None or style.name in ("age_lw", "metallicity_lw", "av", "residual_rms")
     y, x = np.indices(large.shape, dtype=np.int32)
     for number, (hatch, kind) in enumerate(zip(HATCHES, maps.kinds, strict=True)):
@@ -122,16 +120,12 @@ def paint_map(
             continue
         if style.complete and hatch.kind == "untrusted" and values is not None:
             continue
-        where = _enlarge(kind, factor)
+        where = enlarge(kind, factor)
         if hatch.kind == "doubtful" and values is not None:  # the values stay to be seen
             where &= _dashes(y)
         large[where] = _FIRST_HATCH + 2 * number
         large[where & _lines(hatch.kind, y, x)] = _FIRST_HATCH + 2 * number + 1
     return _png(large[::-1], style.palette())
-
-
-def _enlarge(image: NDArray[Any], factor: int) -> NDArray[Any]:
-    return np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
 
 
 def _lines(kind: str, y: Any, x: Any) -> Any:
@@ -141,7 +135,7 @@ def _lines(kind: str, y: Any, x: Any) -> Any:
     if kind == "masked":
         return ((x - y) % PERIOD < 2) | ((x + y) % PERIOD < 2)
     if kind == "untrusted":
-        return (x + y) % (PERIOD // 2) < 3
+        return slanted(y, x, PERIOD // 2, 3)
     return _dashes(y) & (x // 4 % 2 > 0)  # black and white: seen on dark and on light colours
 
 

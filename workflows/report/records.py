@@ -7,7 +7,8 @@ from typing import Any
 
 from galprote.model.errors import ConfigError
 from galprote.pipeline.store import GalaxyStore
-from galprote.workflows.report.files import is_name, page_file, read_card
+from galprote.workflows.report.cards import read_card
+from galprote.workflows.report.files import is_name, page_file
 
 
 @dataclass(frozen=True)

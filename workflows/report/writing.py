@@ -4,8 +4,10 @@ Nothing of it delays or fails the run: pages are tasks of their own on the worke
 its worker with it, costs the page and a line in words.
 """
 
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -28,6 +30,11 @@ class SurveyReport:
     ----------
     survey : SurveyConfig
     say : callable
+
+    Attributes
+    ----------
+    written : Path or None
+        The survey's page, once this run has written it.
     """
 
     def __init__(self, survey: SurveyConfig, say: Callable[[str], None]) -> None:
@@ -36,6 +43,7 @@ class SurveyReport:
         self.client: Client | None = None
         self.under_way: dict[str, Future[Any]] = {}
         self.tried: set[str] = set()
+        self.written: Path | None = None
 
     def published(self, name: str, cube: str | None) -> None:
         """A galaxy's products have their names: have its page made."""
@@ -67,23 +75,41 @@ class SurveyReport:
                     del self.under_way[name]
                     self._take(name, future)
 
-    def finish(self, stop: StopRequest) -> None:
-        """Make the pages that earlier runs did not, link them, and write the survey's page."""
+    def finish(self, stop: StopRequest) -> Path | None:
+        """Make the pages that earlier runs did not, link them, and write the survey's page.
+
+        A request to stop ends it after the page that is being made, a second one at once.
+
+        Returns
+        -------
+        Path or None
+            The survey's page; None if it was not written.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If it was asked for the second time to stop.
+        """
         if not self.wanted:
-            return
+            return None
         try:
             from galprote.workflows.report.finishing import finish_report
             from galprote.workflows.report.records import read_records
 
             missing = [galaxy for galaxy in read_records(self.output).galaxies if galaxy.needs_page]
-            for galaxy in missing:
+            missing = [galaxy for galaxy in missing if galaxy.name not in self.tried]
+            for done, galaxy in enumerate(missing):
                 if stop.requested:
+                    left = len(missing) - done
+                    self.say(f"report: {left} page{' is' if left == 1 else 's are'} missing: {self._command()}")
                     break
-                if galaxy.name not in self.tried:
+                self.say(f"report: making the page of {galaxy.name} ({done + 1} of {len(missing)})")
+                with _interruptible(stop, f"the page of {galaxy.name}"):
                     self._make_here(galaxy.name, galaxy.cube)
-            finish_report(self.output)
+            self.written = finish_report(self.output)
         except Exception as error:
             self.say(f"report: not written: {describe(error)}")
+        return self.written
 
     def _make_here(self, name: str, cube: Path | None) -> None:
         """Make a page in this process: no worker is there any more."""
@@ -107,7 +133,26 @@ class SurveyReport:
                 future.cancel()
         self.under_way.clear()
         if not stop.requested:
-            self.say(f"report: gave up waiting for the pages of {names}: galprote-pipeline report {self.output}")
+            self.say(f"report: gave up waiting for the pages of {names}: {self._command()}")
+
+    def _command(self) -> str:
+        """What makes missing pages."""
+        return shlex.join(["galprote-pipeline", "report", "--missing", str(self.output)])
 
     def _failed(self, name: str, error: BaseException) -> None:
         self.say(f"{name}: its page in the report could not be made ({describe(error)}); its products are not affected")
+
+
+@contextmanager
+def _interruptible(stop: StopRequest, what: str) -> Iterator[None]:
+    """Let the first signal wait for what is done here, in the main thread; the second interrupts it."""
+    before = stop.patient, stop.what, stop.woken
+
+    def heard() -> None:
+        stop.patient = False
+
+    stop.raised, stop.patient, stop.what, stop.woken = None, True, what, heard
+    try:
+        yield
+    finally:
+        stop.patient, stop.what, stop.woken = before

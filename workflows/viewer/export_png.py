@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from galprote.model.grids import WAVELENGTH
 from galprote.pipeline.map_styles import INK, MASKED_COLOUR, UNFITTED_COLOUR, UNTRUSTED_COLOUR
+from galprote.workflows.drawing_style import default_style
 from galprote.workflows.features import FEATURES
 from galprote.workflows.viewer.look import Lines
 from galprote.workflows.viewer.scales import Scale
@@ -54,7 +54,7 @@ class Picture:
 def draw_png(picture: Picture) -> bytes:
     """Draw it."""
     lines = picture.lines
-    with style.context("default"):
+    with default_style():
         figure = Figure(
             figsize=(SIZE[0], SIZE[1] if lines else 0.62 * SIZE[1]), facecolor="white", layout="constrained"
         )

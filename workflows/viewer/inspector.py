@@ -6,6 +6,7 @@ import numpy as np
 
 from galprote.model.errors import GalproteError
 from galprote.model.grids import N_WAVELENGTH
+from galprote.workflows.store_cube import unpacking_words
 from galprote.workflows.viewer.background import Background
 from galprote.workflows.viewer.chunked import ChunkedMean
 from galprote.workflows.viewer.flux_units import flux_unit
@@ -94,8 +95,15 @@ class Inspector:
         assert self.selection is not None
         self.side.numbers.text = table(self.galaxy, self.selection, self._look.numbers, self._look.others, self._hidden)
         if not self._problem:
-            self.side.working("Fitting the spectrum again from the cube…" if self._waiting else "")
+            self.side.working(self._fitting_words() if self._waiting else "")
         self._show()
+
+    def _fitting_words(self) -> str:
+        """What the page waits for."""
+        packed = self.spectra.unpacks
+        if packed is not None:
+            return f"{unpacking_words(packed)} Then the spectrum is fitted…"
+        return "Fitting the spectrum again from the cube…"
 
     def _refitted(self, answer: Any) -> None:
         self._waiting = False

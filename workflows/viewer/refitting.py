@@ -5,11 +5,13 @@ PyTorch is imported when the first spectrum is wanted, not before.
 
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from galprote.model.errors import ConfigError
+from galprote.pipeline.readers.unpack import is_gzip
 from galprote.workflows.store_cube import find_store_cube
 from galprote.workflows.viewer.selection import Selection
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError
@@ -65,6 +67,12 @@ class Spectra:
         self.galaxy, self.checkpoint = galaxy, checkpoint
         self.cube, self.missing = (cube, "") if cube is not None else _recorded_cube(galaxy)
         self._refitter: Refitter | None = None
+        self._opening = Lock()
+
+    @property
+    def unpacks(self) -> Path | None:
+        """The compressed cube that the first fit unpacks: it could not be read in slabs."""
+        return self.cube if self._refitter is None and self.cube is not None and is_gzip(self.cube) else None
 
     def fit(self, selection: Selection) -> Refit:
         """Fit the spectrum of a spaxel, or the mean of a region's or a bin's.
@@ -76,11 +84,8 @@ class Spectra:
         """
         if self.cube is None:
             raise ViewError(self.missing)
-        if self._refitter is None:
-            from galprote.workflows.refit import Refitter
-
-            self._refitter = Refitter(self.galaxy.path, self.cube, self.checkpoint)
-        refitter, note = self._refitter, self._refitter.note
+        refitter = self._opened(self.cube)
+        note = refitter.note
         if selection.kind == "spaxel":
             return Refit(refitter.spaxels(selection.y, selection.x), 1, note)
         if selection.kind == "bin":  # all of it: the run's own spectrum
@@ -90,6 +95,15 @@ class Spectra:
         mine = np.flatnonzero(np.isin(selection.y, rows))
         mine = mine[np.linspace(0, len(mine) - 1, min(len(mine), MOST_SPAXELS)).astype(int)]
         return Refit(refitter.region(selection.y[mine], selection.x[mine]), len(mine), note)
+
+    def _opened(self, cube: Path) -> "Refitter":
+        """What fits; windows, which have threads of their own, share it."""
+        with self._opening:
+            if self._refitter is None:
+                from galprote.workflows.refit import Refitter
+
+                self._refitter = Refitter(self.galaxy.path, cube, self.checkpoint)
+            return self._refitter
 
 
 def _recorded_cube(galaxy: StoredGalaxy) -> tuple[Path | None, str]:

@@ -14,6 +14,7 @@ from bokeh.document import Document
 from bokeh.server.server import Server
 from bokeh.settings import settings
 
+from galprote.workflows.stop import SIGNALS
 from galprote.workflows.viewer.page import Page
 from galprote.workflows.viewer.refitting import Spectra
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError
@@ -63,7 +64,7 @@ def _free_port() -> int:
 
 
 def serve(server: Server, say: Callable[[str], None], name: str, *, browser: bool) -> None:
-    """Say where the page is, open it, and answer until Ctrl-C or SIGTERM."""
+    """Say where the page is, open it, and answer until Ctrl-C, or another signal that ends a command."""
     address = f"http://{HOST}:{server.port}/"
     say(f"Viewer of {name}: {address}")
     there = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -73,7 +74,8 @@ def serve(server: Server, say: Callable[[str], None], name: str, *, browser: boo
     def end(_: int, __: FrameType | None) -> None:
         server.io_loop.add_callback_from_signal(server.io_loop.stop)
 
-    before: dict[Any, Any] = {kind: signal.signal(kind, end) for kind in (signal.SIGINT, signal.SIGTERM)}
+    taken = [kind for kind in SIGNALS if signal.getsignal(kind) is not signal.SIG_IGN]
+    before: dict[Any, Any] = {kind: signal.signal(kind, end) for kind in taken}
     try:
         server.start()
         if browser:

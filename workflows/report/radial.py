@@ -1,7 +1,11 @@
-"""Radial profiles: what the good spaxels of a ring have."""
+"""A page's radial profiles: medians of the good spaxels in rings that are round on the sky.
+
+`galprote.pipeline.profiles` has means, weighted, in the plane of a disc.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +13,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from galprote.pipeline.map_wcs import read_wcs
+from galprote.pipeline.rings import by_ring
 from galprote.pipeline.trusted_light import brightest
 from galprote.workflows.report.galaxy_maps import GalaxyMaps, percentiles
 
@@ -53,31 +58,35 @@ def radial_profiles(galaxy: GalaxyMaps) -> list[Profile]:
     if galaxy.about.get("wcs_header"):
         sides = np.asarray(proj_plane_pixel_scales(read_wcs(str(galaxy.about["wcs_header"])))) * 3600
         unit = "arcsec"
-    y, x = np.indices(galaxy.shape, dtype=np.float32)
-    radius = np.hypot((y - centre[0]) * np.float32(sides[1]), (x - centre[1]) * np.float32(sides[0]))
-    edges = np.linspace(0, np.percentile(radius[galaxy.good], 99.5) + 1e-6, RINGS + 1)
-    ring = np.digitize(radius, edges) - 1
+    good = galaxy.good
+    radius = _distance(galaxy.shape, centre, (float(sides[1]), float(sides[0])))[good]
+    edges = np.linspace(0, float(np.percentile(radius, 99.5)) + 1e-6, RINGS + 1)
+    rings = by_ring(radius, edges)
+    del radius
     found = []
     for name in PROFILES:
         values = galaxy.read(name)
         if values is None:
             continue
-        profile = _rings(values, galaxy.good & np.isfinite(values), ring)
+        profile = _percentiles(values[good], *rings)
         if np.isfinite(profile[:, 1]).any():
             low, median, high = profile.T
             found.append(Profile(name, (edges[1:] + edges[:-1]) / 2, median, low, high, unit, galaxy.about))
     return found
 
 
-def _rings(values: NDArray[np.float32], good: NDArray[np.bool_], ring: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """16th, 50th and 84th percentile of each ring, (RINGS, 3)."""
-    inside = good & (ring < RINGS)
-    numbers, mine = ring[inside], values[inside]
-    order = np.argsort(numbers, kind="stable")
-    ends = np.searchsorted(numbers[order], np.arange(RINGS + 1))
+def _distance(shape: tuple[int, int], centre: tuple[float, float], sides: tuple[float, float]) -> NDArray[np.float32]:
+    """Of all spaxels from the centre, given the height and the width of one."""
+    y, x = ((np.arange(n) - middle) * side for n, middle, side in zip(shape, centre, sides, strict=True))
+    return np.hypot(y[:, None].astype(np.float32), x.astype(np.float32))
+
+
+def _percentiles(values: NDArray[np.float32], order: NDArray[np.intp], starts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """16th, 50th and 84th percentile of each ring, (RINGS, 3), given what `by_ring` gives."""
     profile = np.full((RINGS, 3), np.nan)
-    for number in range(RINGS):
-        part = mine[order[ends[number] : ends[number + 1]]]
+    for number, (first, last) in enumerate(pairwise(starts)):
+        part = values[order[first:last]]
+        part = part[np.isfinite(part)]
         if part.size >= FEWEST:
             profile[number] = percentiles(part)
     return profile
