@@ -230,7 +230,9 @@ def test_a_click_shows_the_spaxel(browser, compared, runs, checkpoint, tmp_path)
             age - other, abs=0.006
         )  # as many decimals as the ages have
         ends = [seen.page.locator(place).last.bounding_box() for place in ('tr[data-map="age_lw"] td', "aside")]
-        assert ends[0]["x"] + ends[0]["width"] <= ends[1]["x"] + ends[1]["width"], seen.page.locator("table.values").inner_text()
+        assert ends[0]["x"] + ends[0]["width"] <= ends[1]["x"] + ends[1]["width"], seen.page.locator(
+            "table.values"
+        ).inner_text()
         picture = seen.page.screenshot(path=tmp_path / "page.png")
         pixels = imread(io.BytesIO(picture))
         assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 500  # not blank
