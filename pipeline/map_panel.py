@@ -113,8 +113,8 @@ def draw_bar(image: AxesImage, bar: Axes, style: MapStyle) -> None:
 def log_ticks(limits: tuple[float, float]) -> list[float]:
     """Round numbers between two limits of a logarithmic scale: three or more where there are, never a crowd."""
     found: list[float] = []
-    for subs in ((1,), (1, 2, 5), (1, 2, 3, 5, 7), range(1, 10), np.arange(1, 10, 0.5)):
-        ticks = LogLocator(subs=subs, numticks=99).tick_values(*limits)
+    for subs in ((1,), (1, 2, 5), (1, 2, 3, 5, 7), tuple(range(1, 10)), tuple(np.arange(1, 10, 0.5))):
+        ticks = LogLocator(subs=list(map(float, subs)), numticks=99).tick_values(*limits)
         found = [float(tick) for tick in ticks if limits[0] * (1 - 1e-9) <= tick <= limits[1] * (1 + 1e-9)]
         if len(found) > 2:
             break

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import io
 import json
 from pathlib import Path
 from threading import Thread
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
+from rich.console import Console
 
 from galprote.model.errors import ConfigError
 from galprote.pipeline.comparison import Pairs, compare_pairs, outlying, robust_sigma, running
@@ -305,6 +307,27 @@ def test_wrong_words(store: Path, capsys: pytest.CaptureFixture[str], words: tup
     code, _, error = call(capsys, "compare", store, *(word.replace("STORE", str(store)) for word in words))
     assert code == 2
     assert message in error
+
+
+def test_another_galaxy_is_told(store: Path, folder: Path) -> None:
+    assert not any("galaxy" in note for note in compare_maps(store, store, ReferenceOptions()).reference.notes)
+    other = write_store(folder / "NGC2.zarr", smooth_maps(SHAPE), sky_header(SHAPE))
+    (note,) = (note for note in compare_maps(store, other, ReferenceOptions()).reference.notes if "galaxy" in note)
+    assert note.startswith("reference: galaxy NGC2, z = ")
+    assert "ours: NGC1, z = " in note
+
+
+@pytest.mark.parametrize("width", [80, 100, 132])
+def test_tables_fit_the_terminal_and_numbers_are_whole(store: Path, width: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    found = compare_maps(store, store, ReferenceOptions())
+    for part in comparison_tables(found, width):
+        console.print(part, soft_wrap=isinstance(part, str))
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert "+0.000" in text
+    assert max(len(line) for line in text.splitlines() if line.startswith(("│", "┃"))) <= width
+    assert ("corre-" in text) == (width >= 132)
 
 
 def with_cards(maps: xr.Dataset) -> xr.Dataset:

@@ -29,7 +29,7 @@ NARROW: Final[dict[int, tuple[str, ...]]] = {
 NAMED: Final = 3
 
 
-def comparison_tables(found: MapComparison, width: int) -> list[Table | str]:
+def comparison_tables(found: MapComparison, width: int = 200) -> list[Table | str]:
     """What a terminal of so many columns shows."""
     reference = found.reference
     lines: list[Table | str] = [f"{found.galaxy} minus {reference.path} ({reference.kind})"]

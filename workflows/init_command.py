@@ -168,7 +168,7 @@ def _say_next(entries: "Sequence[SurveyEntry]", path: Path) -> None:
             say(f"Fill in the {what} of {', '.join(names)}: marked FILL IN, null until then, which is refused")
     for entry in entries:
         if entry.others:
-            names = ", ".join(repr(other.path.name) for other in entry.others)
-            say(f"{entry.name} is run with {entry.cube.path.name!r}; left out, of the same galaxy: {names}")
+            left_out = ", ".join(repr(other.path.name) for other in entry.others)
+            say(f"{entry.name} is run with {entry.cube.path.name!r}; left out, of the same galaxy: {left_out}")
     for command in ("plan", "run"):
         say(f"Then: {shlex.join(['galprote-pipeline', command, str(path)])}")

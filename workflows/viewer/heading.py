@@ -23,8 +23,8 @@ i.shade { height: 11px; margin-bottom: -1px; border: 1px solid #ccc; }
 div.values { overflow-x: auto; }
 table.values { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
 table.values th { text-align: right; color: #666; font-weight: normal; border-bottom: 1px solid #ccc; padding: 0 3px; }
-table.values td { text-align: right; padding: 1px 3px; white-space: nowrap; border-bottom: 1px solid #eee; }
-table.values td:first-child { text-align: left; }
+table.values td { text-align: right; padding: 1px 2px; white-space: nowrap; border-bottom: 1px solid #eee; }
+table.values td:first-child { text-align: left; white-space: normal; }
 table.values td:last-child { color: #666; }
 """
 
