@@ -83,7 +83,9 @@ def try_surveys(folder: Path, checkpoint: Path, seeds: range) -> Tally:
         tally.add(f"plan: {kind}", _seen(answer, "cannot run"), harness.fault(answer, case.name), seed)
         if answer.code == 2:
             again = harness.ask("run", case)
-            why = "" if again.error == answer.error else f"run says something else: {again.error[:300]}"
+            first = again.error.removeprefix("error: ").partition("\n")[0]
+            same = again.error == answer.error or bool(first and first in answer.output)
+            why = "" if same else f"run says something else: {again.error[:300]}"
             tally.add(f"run: {kind}", again.code, why, seed)
     return tally
 

@@ -67,11 +67,6 @@ def ask(*words: object, seconds: float = LIMIT) -> Answer:
     return Answer(code if isinstance(code, int) else 1, output.getvalue(), error.getvalue())
 
 
-def _unwrapped(table: str) -> str:
-    """What a table says, without its lines."""
-    return "".join(word for word in table.split() if word != "│")
-
-
 def fault(answer: Answer, named: str) -> str:
     """What is wrong with an answer to bad input; '' if it is a result, or a clear error that names the file."""
     if answer.code == -1:
@@ -82,8 +77,10 @@ def fault(answer: Answer, named: str) -> str:
         return f"traceback: {answer.error[:300]}"
     if answer.code == 0:
         return "" if answer.output and not answer.error else f"exit code 0, and an error: {answer.error[:300]}"
-    if not answer.error and "cannot run" in answer.output:  # a plan's, of which the reason is a part
-        return "" if named in _unwrapped(answer.output) and not foreign(answer.output) else "plan without its reason"
+    if not answer.error and "cannot run" in answer.output:  # a plan's, of which each galaxy's reason is a line
+        told = [line.partition(": ")[2] for line in answer.output.splitlines() if line.startswith("cannot run ")]
+        clear = bool(told) and not any(foreign(reason) for reason in told)
+        return "" if clear else f"plan without its reason: {answer.output[:300]}"
     if not answer.error.startswith("error: ") or answer.error.count("error: ") > 1:
         return f"no clear error: {answer.error[:300]}"
     if named not in answer.error or foreign(answer.error.removeprefix("error: ")):
