@@ -71,4 +71,4 @@ def test_memory_is_bounded_by_the_plan_and_not_by_the_cube(tmp_path: Path) -> No
         fitted = np.isfinite(fits.getdata(tmp_path / f"survey{rows}" / "out" / "LARGE_MAPS.fits", "AGE_LW"))
         assert fitted.sum() == 200 * rows / 10
     assert cube.stat().st_size > BUDGET
-    assert peaks[1] < 1.1 * peaks[0], peaks
+    assert peaks[1] < 1.2 * peaks[0], peaks  # of three times the cube; the page of the report holds whole maps
