@@ -1,8 +1,11 @@
 """How Sphinx builds the site (`make docs`). Its source is the repository: links work as they do on GitHub."""
 
+import re
 from importlib.metadata import version as installed
+from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.ext.napoleon import NumpyDocstring
 
 project = "galprote"
@@ -80,7 +83,29 @@ def _put_back(app: Sphinx, what: str, name: str, obj: object, options: object, l
         lines[:] = NumpyDocstring(_raw.pop(name), app.config, app, "method", name, obj, options).lines()
 
 
+def check_nothing_comes_from_elsewhere(site: Path) -> None:
+    """The site is read without a network: no script, style, font or image comes from another host.
+
+    Raises
+    ------
+    ExtensionError
+        Names the page that loads something.
+    """
+    loads = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=\"(?:\w+:)?//[^\"]*\"")
+    refers = re.compile(r"(?:@import|url\()\s*[\"']?(?:https?:)?//")
+    for pattern, ending in ((loads, "html"), (refers, "css")):
+        for page in sorted(site.rglob(f"*.{ending}")):
+            if found := pattern.search(page.read_text(encoding="utf-8")):
+                raise ExtensionError(f"{page.relative_to(site)} loads from another host: {found[0][:200]}")
+
+
+def _check(app: Sphinx, error: Exception | None) -> None:
+    if error is None:
+        check_nothing_comes_from_elsewhere(Path(app.outdir))
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", _keep, priority=499)
     app.connect("autodoc-process-docstring", _put_back, priority=501)
+    app.connect("build-finished", _check)

@@ -14,11 +14,11 @@ from galprote.pipeline.bin_numbers import read_bin_numbers
 from galprote.pipeline.binning import Bins, make_bins
 from galprote.pipeline.binning_config import BinningConfig
 from galprote.pipeline.covariance import HEIGHT, Covariance, choose_slabs, measure_covariance
-from galprote.pipeline.ledger import write_text
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.quality import Status
 from galprote.pipeline.readers import open_cube
 from galprote.pipeline.spaxel_measures import SpaxelMeasures
+from galprote.pipeline.whole_files import write_text
 
 
 @dataclass(frozen=True)

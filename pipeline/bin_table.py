@@ -5,7 +5,6 @@ were asked for, as images whose rows are in the table's order. `<name>_bins.csv`
 """
 
 import csv
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from galprote.pipeline.bin_products import COLUMNS
 from galprote.pipeline.fits_export import Block, Cards, Hdu, galaxy_cards, spectral_cards, write_hdus
 from galprote.pipeline.products import EVERY_MAP
 from galprote.pipeline.store import BINS
+from galprote.pipeline.whole_files import appearing
 
 #: Spectra of bins, and the HDUs that hold them; of each the array of its last axis.
 SPECTRA: Final = {
@@ -81,19 +81,11 @@ def write_csv(store: Path, folder: Path) -> Path:
     """
     columns = _columns(dict(zarr.open_group(store / BINS, mode="r").arrays()))
     path = folder / f"{store.name.removesuffix('.zarr')}_bins.csv"
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            for row in zip(*(values.tolist() for values in map(_shortest, columns.values())), strict=True):
-                writer.writerow(row)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with appearing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in zip(*(values.tolist() for values in map(_shortest, columns.values())), strict=True):
+            writer.writerow(row)
     return path
 
 

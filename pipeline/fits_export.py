@@ -27,6 +27,7 @@ from galprote.model.errors import GalproteError
 from galprote.pipeline.products import EVERY_MAP, MAPS
 from galprote.pipeline.readers.axis import vacuum_to_air
 from galprote.pipeline.store import image_axis
+from galprote.pipeline.whole_files import appearing
 
 #: FITS extension (and the end of the file's name) of each cube, and its axes before y and x.
 CUBES: Final = {
@@ -268,18 +269,10 @@ def _axis_cards(n: int, ctype: str, comment: str, start: float = 1.0, step: floa
 
 
 def write_hdus(path: Path, hdus: Iterable[Hdu]) -> None:
-    """Write a FITS file under a temporary name, and rename it when it is on the disk."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            for hdu in hdus:
-                _write_hdu(file, hdu)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    """Write a FITS file, which appears when it is complete."""
+    with appearing(path) as partial, partial.open("wb") as file:
+        for hdu in hdus:
+            _write_hdu(file, hdu)
 
 
 def _write_hdu(file: BinaryIO, hdu: Hdu) -> None:

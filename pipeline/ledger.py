@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galprote.pipeline.plan import ChunkPlan
+from galprote.pipeline.whole_files import appearing, write_text
 
 #: Key of the shards' sizes and checksums in a chunk's record.
 SHARDS: Final = "shards"
@@ -155,17 +155,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write an `.npz` file under a temporary name, then rename it; a failure leaves nothing of it."""
-    partial = path.with_suffix(f".{uuid4().hex[:8]}.partial")  # a worker believed dead may be writing, too
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    """Write an `.npz` file as a whole; a worker believed dead may be writing it, too."""
+    with appearing(path, shared=True) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def checksum(path: Path) -> tuple[int, int]:
@@ -178,23 +170,3 @@ def checksum(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return -1, 0
     return size, crc
-
-
-def to_disk(path: Path) -> None:
-    """Return when a file's content is on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it; a failure leaves nothing of it."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

@@ -23,13 +23,12 @@ from galprote.pipeline.map_styles import (
     UNTRUSTED_COLOUR,
     MapStyle,
 )
+from galprote.pipeline.map_wcs import LENGTHS
 from galprote.pipeline.quality import Kinds
 
 TEXT: Final[dict[str, Any]] = {"fontsize": 12, "color": INK}
 #: Panels are no flatter or slimmer than this; maps that are get space around them.
 ASPECTS: Final = (0.45, 2.2)
-#: Lengths that a scale bar may have, arcsec.
-LENGTHS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The celestial WCS of maps, also of slices of them: worked out from the pixel numbers that slices keep."""
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -11,6 +11,9 @@ from astropy.wcs import WCS, Sip
 from numpy.typing import NDArray
 
 from galprote.model.errors import GalproteError
+
+#: Lengths that a scale bar may have, arcsec.
+LENGTHS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 
 class SkyError(GalproteError):

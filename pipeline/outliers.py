@@ -140,12 +140,12 @@ def _group(number: int, box: tuple[slice, slice], labels: NDArray[np.int32], map
         in_errors=_mean(errors),
         snr=_middle(here.get("snr")),
         trust=_middle(here.get("trust")),
-        flags=flag_names(here["status"]),
+        flags=common_flags(here["status"]),
         remarks=_remarks(number, box, labels, maps, here),
     )
 
 
-def flag_names(status: NDArray[Any], share: float = 0.2) -> tuple[str, ...]:
+def common_flags(status: NDArray[Any], share: float = 0.2) -> tuple[str, ...]:
     """Names of the status bits that at least that share of spaxels have, the commonest first."""
     if not status.size:
         return ()
@@ -167,7 +167,7 @@ def _remarks(
     found = []
     distrusted = ring[(ring & int(NOT_TRUSTED)) > 0] & int(NOT_TRUSTED)
     if distrusted.size:
-        untrusted = flag_names(distrusted & ~int(Status.UNLIKE_TRAINING))
+        untrusted = common_flags(distrusted & ~int(Status.UNLIKE_TRAINING))
         found.append(f"beside spaxels flagged {untrusted[0] if untrusted else 'unlike_training'}")
     rows, columns = status.shape
     at_edge = (

@@ -94,6 +94,11 @@ class Kinds(NamedTuple):
         return cls(data & ~masked & unfitted, data & masked, ~unfitted & untrusted, ~unfitted & ~untrusted & doubtful)
 
 
+def status_names(status: int) -> tuple[str, ...]:
+    """Names of the bits of a status, as the store's `flag_meanings` has them."""
+    return tuple(str(bit.name).lower() for bit in Status if status & bit)
+
+
 def flag_attributes() -> dict[str, object]:
     """CF conventions' `flag_masks` and `flag_meanings`, and the sums of bits by which spaxels are told apart."""
     return {

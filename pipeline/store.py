@@ -19,10 +19,11 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from galprote.pipeline.ledger import Ledger, to_disk
+from galprote.pipeline.ledger import Ledger
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import EVERY_MAP
 from galprote.pipeline.quality import NOT_FITTED, Status
+from galprote.pipeline.whole_files import to_disk
 
 if TYPE_CHECKING:  # a reader of stores does not wait for torch
     from galprote.pipeline.block import BlockProducts

@@ -21,6 +21,7 @@ from galprote.pipeline.figure_labels import plain
 from galprote.pipeline.map_panel import Canvas, draw_bar, draw_kinds, draw_sky, draw_values, paint, plan_canvas
 from galprote.pipeline.map_styles import INK, UNFITTED_COLOUR, UNTRUSTED_COLOUR, MapStyle, nice_limits, style_of
 from galprote.pipeline.quality import Kinds, Status
+from galprote.pipeline.whole_files import appearing
 from galprote.workflows.drawing_style import default_style
 from galprote.workflows.map_comparison import ComparedMap, MapComparison
 
@@ -39,16 +40,10 @@ DIFFERENCE: Final = "RdBu_r"
 
 def draw_comparison(found: MapComparison, item: ComparedMap, path: Path) -> None:
     """Draw one quantity as a PNG picture, which appears when it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with default_style():
-            figure = comparison_figure(found, item)
-            options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
-            figure.savefig(partial, format="png", dpi=DPI, **options)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with appearing(path) as partial, default_style():
+        figure = comparison_figure(found, item)
+        options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
+        figure.savefig(partial, format="png", dpi=DPI, **options)
 
 
 def comparison_figure(found: MapComparison, item: ComparedMap) -> Figure:

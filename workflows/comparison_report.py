@@ -14,9 +14,10 @@ import numpy as np
 from rich.table import Table
 
 from galprote.pipeline.comparison import Statistics, robust_sigma
-from galprote.pipeline.ledger import write_text
+from galprote.pipeline.quality import status_names
+from galprote.pipeline.whole_files import write_text
 from galprote.workflows.comparison_folder import TABLES
-from galprote.workflows.map_comparison import ComparedMap, MapComparison, status_names
+from galprote.workflows.map_comparison import ComparedMap, MapComparison
 from galprote.workflows.terminal import plain
 
 COLUMNS: Final = ("quantity", "of", "S/N", "n", "mean", "sigma", "robust\nsigma", "expected\nerror", "within\n1 error",
@@ -197,7 +198,7 @@ def _outlier_rows(found: MapComparison, item: ComparedMap) -> list[dict[str, Any
             "in_sigma": (difference - middle) / sigma,
             **{name: maps[name][y, x] if name in maps else nothing for name in ("snr", "trust")},
         }  # fmt: skip
-    names = {int(value): status_names(int(value)) for value in np.unique(maps["status"][y, x])}
+    names = {int(value): " ".join(status_names(int(value))) for value in np.unique(maps["status"][y, x])}
     status = [names[int(value)] for value in maps["status"][y, x]]
     rows = zip(*columns.values(), status, strict=True)
     return [{"quantity": item.quantity.name} | dict(zip([*columns, "status"], row, strict=True)) for row in rows]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from galprote.model.errors import GalproteError
-from galprote.pipeline.ledger import write_text
+from galprote.pipeline.whole_files import write_text
 
 
 @dataclass(frozen=True)

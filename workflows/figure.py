@@ -25,6 +25,7 @@ from galprote.pipeline.map_styles import (
 )
 from galprote.pipeline.map_wcs import read_wcs
 from galprote.pipeline.quality import Kinds, Status
+from galprote.pipeline.whole_files import appearing
 from galprote.workflows.drawing_style import default_style
 
 PANELS: Final = tuple(
@@ -64,15 +65,9 @@ def draw_maps(store: Path, path: Path) -> None:
     arrays, about = dict(group.arrays()), dict(group.attrs)
     wanted = [*(panel.name for panel in (*PANELS, *MOTION) if panel in PANELS or panel.name in arrays), "status"]
     maps = {name: np.asarray(arrays[name][...]) for name in wanted}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with default_style():
-            figure = draw_figure(maps, about)
-            figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with appearing(path) as partial, default_style():
+        figure = draw_figure(maps, about)
+        figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def draw_figure(maps: dict[str, NDArray[Any]], about: dict[str, Any]) -> Figure:

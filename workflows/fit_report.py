@@ -16,6 +16,7 @@ from rich.text import Text
 from galprote.model.grids import WAVELENGTH
 from galprote.pipeline.quality import Status
 from galprote.pipeline.single import VELOCITY_RANGE, SpectrumFit, better_redshift
+from galprote.pipeline.whole_files import appearing
 
 #: Field of `Populations`, of its error, name for people, unit, digits.
 VALUES: Final = (
@@ -138,13 +139,8 @@ def write_products(fit: SpectrumFit, report: dict[str, Any], targets: dict[str, 
         "fits": lambda path: fit_hdus(fit, report).writeto(path, overwrite=True),
     }
     for kind, path in targets.items():
-        partial = path.with_name(path.name + ".partial")
-        try:
+        with appearing(path) as partial:
             makers[kind](partial)
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
     return list(targets.values())
 
 

@@ -27,8 +27,8 @@ from galprote.model.wording import count
 from galprote.pipeline.cluster_config import AnyCluster, ExistingCluster
 from galprote.pipeline.config import SurveyConfig
 from galprote.pipeline.graph import ChunkSummary
-from galprote.pipeline.ledger import write_text
 from galprote.pipeline.store import GalaxyStore
+from galprote.pipeline.whole_files import write_text
 from galprote.workflows.failures import ChunkFailure, describe, whole_galaxy, write_failures
 from galprote.workflows.galaxy import GalaxyJob, assumptions
 from galprote.workflows.monitor import SurveyMonitor

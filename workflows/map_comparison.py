@@ -17,7 +17,7 @@ from galprote.pipeline.comparison_bins import pairs_in_bins
 from galprote.pipeline.map_wcs import has_wcs, slice_wcs
 from galprote.pipeline.maps import open_maps
 from galprote.pipeline.outliers import Outliers, find_outliers
-from galprote.pipeline.quality import NOT_FITTED, Status
+from galprote.pipeline.quality import NOT_FITTED
 from galprote.pipeline.reference_maps import Reference, ReferenceMap, ReferenceOptions, read_reference
 
 
@@ -153,8 +153,3 @@ def _left_out(status: NDArray[Any], good: NDArray[np.bool_], reference: Referenc
         }
     )
     return {reason: count for reason, count in found.items() if count}
-
-
-def status_names(status: int) -> str:
-    """Names of the bits of a status, with blanks between them."""
-    return " ".join(str(bit.name).lower() for bit in Status if status & int(bit))

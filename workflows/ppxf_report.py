@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from galprote.pipeline.compared_quantities import BY_NAME
-from galprote.pipeline.ledger import write_text
 from galprote.pipeline.map_styles import INK, style_of
+from galprote.pipeline.whole_files import appearing, write_text
 from galprote.workflows.comparison_report import csv_text
 from galprote.workflows.drawing_style import default_style
 from galprote.workflows.ppxf_comparison import QUANTITIES, Array, PpxfComparison
@@ -116,14 +116,8 @@ def write_ppxf(found: PpxfComparison, record: dict[str, Any], folder: Path) -> l
     paths = [folder / name for name in ("ppxf.csv", "ppxf.json", "ppxf.png")]
     write_text(paths[0], csv_text(_rows(found)))
     write_text(paths[1], json.dumps(record, indent=1) + "\n")
-    partial = paths[2].with_name(paths[2].name + ".partial")
-    try:
-        with default_style():
-            ppxf_figure(found).savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
-        partial.replace(paths[2])
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with appearing(paths[2]) as partial, default_style():
+        ppxf_figure(found).savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
     return paths
 
 

@@ -79,15 +79,8 @@ class LiveProgress:
         self.console.print(text, markup=False, soft_wrap=True)
 
 
-class PlainProgress:
-    """Lines for log files: one when a galaxy begins, one every ten seconds, one when it ends."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.totals: dict[str, tuple[int, int]] = {}
-        self.what: dict[str, str] = {}
-        self.rates: dict[str, _Rate] = {}
-        self.last = time.monotonic()
+class QuietProgress:
+    """Nothing: what became of the galaxies is told at the end."""
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +89,29 @@ class PlainProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+    def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
+        """Say nothing."""
+
+    def advance(self, name: str, spaxels: int, fitted: int) -> None:
+        """Say nothing."""
+
+    def finish(self, name: str, outcome: str) -> None:
+        """Say nothing."""
+
+    def message(self, text: str) -> None:
+        """Say nothing."""
+
+
+class PlainProgress(QuietProgress):
+    """Lines for log files: one when a galaxy begins, one every ten seconds, one when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.totals: dict[str, tuple[int, int]] = {}
+        self.what: dict[str, str] = {}
+        self.rates: dict[str, _Rate] = {}
+        self.last = time.monotonic()
 
     def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
         """Print a galaxy's name and size."""
@@ -153,31 +169,7 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-class QuietProgress:
-    """Nothing: what became of the galaxies is told at the end."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
-        """Say nothing."""
-
-    def advance(self, name: str, spaxels: int, fitted: int) -> None:
-        """Say nothing."""
-
-    def finish(self, name: str, outcome: str) -> None:
-        """Say nothing."""
-
-    def message(self, text: str) -> None:
-        """Say nothing."""
-
-
-def make_progress(console: Console, *, quiet: bool = False) -> LiveProgress | PlainProgress | QuietProgress:
+def make_progress(console: Console, *, quiet: bool = False) -> LiveProgress | QuietProgress:
     """Bars in a terminal that can draw them, lines elsewhere; a forced colour makes no terminal of a file."""
     if quiet:
         return QuietProgress()

@@ -15,12 +15,12 @@ from galprote.model.errors import ConfigError, GalproteError
 from galprote.pipeline.cluster_config import ExistingCluster
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.graph import ModelReference, describe_model
-from galprote.pipeline.ledger import write_text
 from galprote.pipeline.links import refuse_links
 from galprote.pipeline.mock import make_mock, truth_path
 from galprote.pipeline.plan import CHUNKS_PER_GPU, CHUNKS_PER_WORKER, DRIVER_BYTES
 from galprote.pipeline.provenance import NUMERIC_VERSION
 from galprote.pipeline.store import GalaxyStore
+from galprote.pipeline.whole_files import write_text
 from galprote.workflows.capacity import capacity, is_local
 from galprote.workflows.cluster import Keeper, check_cluster, start_cluster
 from galprote.workflows.dashboard import shown

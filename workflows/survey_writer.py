@@ -1,7 +1,6 @@
 """The galaxies of a survey -> its commented YAML."""
 
 import json
-import os
 import re
 import textwrap
 from collections import Counter
@@ -13,6 +12,7 @@ import numpy as np
 import yaml
 
 from galprote.model.errors import ConfigError
+from galprote.pipeline.whole_files import write_text
 from galprote.workflows.cube_search import LeftOut
 from galprote.workflows.file_names import SurveyKind
 from galprote.workflows.survey_entries import SurveyEntry
@@ -117,12 +117,7 @@ def write_survey(text: str, output: Path, *, overwrite: bool) -> None:
         If it exists and may not be replaced, or its folder does not exist.
     """
     require_writable(output, overwrite=overwrite)
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, output)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(output, text)
 
 
 def require_writable(output: Path, *, overwrite: bool) -> None:

@@ -1,14 +1,12 @@
 """Names of the report's files, and how they are written: whole, by no one but galprote, and through no link."""
 
-import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 from galprote.model.errors import ConfigError, GalproteError
+from galprote.pipeline.whole_files import write_text
 
 FOLDER: Final = "report"
 #: Raise it when pages look different for the same products: they are then made again.
@@ -111,27 +109,9 @@ def write_page(path: Path, text: str) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file; it appears when it is complete, whoever else is writing it.
-
-    Raises
-    ------
-    OSError
-        With the file's name, if the disk is full, for example.
-    """
+    """Write a text file, in a folder that need not be there; it appears when it is complete, whoever else writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:  # of a full disk it does not know the file
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+    write_text(path, text, shared=True)
 
 
 def remove_page(output: Path, name: str) -> None:
@@ -142,5 +122,5 @@ def remove_page(output: Path, name: str) -> None:
 
 def sweep(output: Path) -> None:
     """Remove what a killed process had half written; nobody may be writing now."""
-    for orphan in report_folder(output).glob(".*.partial"):
+    for orphan in report_folder(output).glob("*.partial"):
         orphan.unlink(missing_ok=True)

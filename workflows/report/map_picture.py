@@ -14,9 +14,9 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from galprote.pipeline.map_panel import ASPECTS, LENGTHS, log_ticks, sky_directions
+from galprote.pipeline.map_panel import ASPECTS, log_ticks, sky_directions
 from galprote.pipeline.map_styles import INK, STYLES, MapStyle
-from galprote.pipeline.map_wcs import read_wcs
+from galprote.pipeline.map_wcs import LENGTHS, read_wcs
 from galprote.pipeline.quality import Status
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
 from galprote.workflows.report.hatching import Thinned, colour_strip, paint_map, thin

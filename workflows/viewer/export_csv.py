@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
+from galprote.pipeline.quality import status_names
 from galprote.workflows.viewer.selection import Selection
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError
-from galprote.workflows.viewer.values import flag_names
 
 #: Rows of a file at most: more is what the FITS files are for.
 MOST: Final = 50_000
@@ -40,7 +40,7 @@ def selection_csv(galaxy: StoredGalaxy, selection: Selection) -> str:
         values = galaxy.map(name)[y, x]
         columns[name] = ["" if not np.isfinite(value) else str(value) for value in values]
     status = galaxy.map("status")[y, x]
-    columns |= {"status": status.tolist(), "flags": [flag_names(int(value)) for value in status]}
+    columns |= {"status": status.tolist(), "flags": [" ".join(status_names(int(value))) for value in status]}
     text = io.StringIO()
     for line in _comments(galaxy, selection):
         text.write(f"# {line}\n")

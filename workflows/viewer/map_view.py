@@ -21,12 +21,13 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from galprote.pipeline.map_styles import INK, MASKED_COLOUR, UNFITTED_COLOUR, UNTRUSTED_COLOUR
+from galprote.pipeline.map_wcs import LENGTHS
 from galprote.workflows.viewer.browser_code import callback, hover
 from galprote.workflows.viewer.overview import Overview
 from galprote.workflows.viewer.scales import Scale
 from galprote.workflows.viewer.selection import Selection, outline
 from galprote.workflows.viewer.shown_map import MOST, Shown, Window, window_of
-from galprote.workflows.viewer.sky import LENGTHS, SPAXELS, Sky
+from galprote.workflows.viewer.sky import SPAXELS, Sky
 
 TOOLS: Final = "box_select,lasso_select,pan,wheel_zoom,box_zoom,reset"
 CLEAR: Final = "rgba(0,0,0,0)"

@@ -8,8 +8,7 @@ from astropy import units as u
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-#: Lengths that a scale bar may have, arcsec, or spaxels.
-LENGTHS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+#: Lengths that a scale bar may have where there is no sky, spaxels.
 SPAXELS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 

@@ -80,8 +80,3 @@ def flag_counts(status: NDArray[Any]) -> dict[Status, int]:
     """Spaxels with each status bit, those that none has left out."""
     counts = {bit: int(np.count_nonzero(status & np.int32(bit))) for bit in Status}
     return {bit: count for bit, count in counts.items() if count}
-
-
-def flag_names(status: int) -> str:
-    """The bits of a status in words, as the store's `flag_meanings` has them."""
-    return " ".join(str(bit.name).lower() for bit in Status if status & bit)
