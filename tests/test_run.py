@@ -423,7 +423,8 @@ def test_what_had_to_be_assumed_is_said(base: Path, tmp_path: Path, checkpoint: 
     progress = surveys.Recorder()
     survey = surveys.write_survey(tmp_path, [{"name": "N1", "cube": "cut.fits"}], checkpoint)
     surveys.run_here(survey, progress=progress)
-    message, lacking = progress.messages
+    starting, message, lacking = progress.messages
+    assert starting == "Starting 1 worker"
     assert "no errors and no trust" in lacking  # of these weights
     assert message.startswith("N1: the header names variances in HDU STAT")
     with xr.open_zarr(tmp_path / "out" / "N1.zarr") as store:

@@ -131,7 +131,7 @@ class PlainProgress(QuietProgress):
         left = self.rates[name].seconds_left(spaxels, total - done)
         self.message(
             f"{name}: {done}/{total} {self.what[name]} ({done / total:.0%}), {rate:,.0f} spectra/s, "
-            f"{duration(left)} left"
+            f"{duration(left)} left for this galaxy"
         )
 
     def finish(self, name: str, outcome: str) -> None:

@@ -12,6 +12,7 @@ from distributed import Client
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.decoder import Decoder
 from galprote.model.errors import ConfigError, GalproteError
+from galprote.model.wording import count
 from galprote.pipeline.cluster_config import ExistingCluster
 from galprote.pipeline.config import GalaxyConfig, SurveyConfig, find_cube
 from galprote.pipeline.graph import ModelReference, describe_model
@@ -276,6 +277,8 @@ def _cluster(
     workers = min(available.workers, sum(len(job.plan.chunks) for job in jobs))
     if available.budget_bytes is not None:
         workers = max(1, min(workers, (available.budget_bytes - DRIVER_BYTES) // worker_bytes))
+    if not isinstance(survey.cluster, ExistingCluster):
+        logbook.say(f"Starting {count(workers, 'worker')}")
     with start_cluster(
         survey.cluster,
         workers=workers,

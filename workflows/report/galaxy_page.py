@@ -157,6 +157,7 @@ def _notes(galaxy: GalaxyMaps) -> Iterator[str]:
 def _scales(galaxy: GalaxyMaps) -> str:
     step = -(-max(galaxy.shape) // MOST_SPAXELS)
     words = (
+        "Ages and metallicities are weighted by light. "
         "Age, [M/H], A_V, their errors, residuals and trust have the same limits for every galaxy; flux, S/N, mass "
         "density and motions have the galaxy's own. Pointed ends of a colour bar: there are values beyond it."
     )
