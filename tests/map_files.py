@@ -1,21 +1,13 @@
-"""Small finished stores with known maps, written directly: no cube, no network."""
+"""Maps of a disc, and files that hold them: our stores and other people's images."""
 
-import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from galprote.pipeline.layout import sky_coordinates
-from galprote.pipeline.map_wcs import wcs_text
-from galprote.pipeline.products import EVERY_MAP
-from galprote.pipeline.quality import flag_attributes
-from tests.cubes import MUSE_BUNIT
+from tests import stores
 
 Array = NDArray[Any]
 PIXEL_ARCSEC = 0.2
@@ -66,22 +58,7 @@ def smooth_maps(shape: tuple[int, int] = (40, 50), seed: int = 3) -> dict[str, A
 
 def write_store(path: Path, maps: dict[str, Array], header: fits.Header | None = None, **more: Array) -> Path:
     """Write `<name>.zarr` with these maps, on the sky if there is a header."""
-    units = {product.name: product.unit for product in EVERY_MAP}
-    data = {
-        name: (("y", "x"), values, {"units": units.get(name, ""), **(flag_attributes() if name == "status" else {})})
-        for name, values in (maps | more).items()
-    }
-    record = {"checkpoint_sha256": "0" * 64, "versions": {"galprote": "0.1.0"}, "input": {"file": "cube.fits"}}
-    attributes = {
-        "galaxy": path.stem, "redshift": 0.005, "flux_unit": MUSE_BUNIT, "provenance": json.dumps(record),
-        "wcs_header": wcs_text(WCS(header)) if header is not None else "",
-    }  # fmt: skip
-    store = xr.Dataset(data, attrs=attributes)
-    if header is not None:
-        store = store.assign_coords(sky_coordinates(header.tostring(), *maps["status"].shape))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # consolidated metadata are no part of Zarr's third format yet
-        store.to_zarr(path, consolidated=True, zarr_format=3)
+    stores.write_store(path, maps | more, header=header, positions=True, redshift=0.005)
     return path
 
 

@@ -11,6 +11,7 @@ from astropy.io import fits
 from zarr.codecs import BloscCodec
 
 from galprote.model.grids import AGES_GYR, METALLICITIES, WAVELENGTH
+from galprote.pipeline.layout import sky_coordinates
 from galprote.pipeline.products import CUBE_UNIT, EVERY_MAP
 from galprote.pipeline.quality import Status, flag_attributes
 from tests import cubes
@@ -18,6 +19,8 @@ from tests import cubes
 UNIT = "10**-20 erg Angstrom-1 s-1 cm-2"
 #: Inner chunks of cubes: rows and columns.
 CHUNK = (12, 40)
+#: Where the images are, if not told otherwise.
+SKY = fits.Header({**cubes.celestial_cards(), "RADESYS": "ICRS"})
 ABOUT = {product.name: product for product in EVERY_MAP}
 
 
@@ -28,32 +31,37 @@ def write_store(
     cube: dict[str, np.ndarray] | None = None,
     empty: tuple[str, ...] = (),
     bins: dict[str, np.ndarray] | None = None,
-    sky: bool = True,
+    header: fits.Header | None = SKY,
+    positions: bool = False,
     redshift: float = 0.008,
 ) -> zarr.Group:
     """Write a store with maps (y, x), one of them `status`, and give it back open for writing.
 
     `cube` are whole cubes; those of `empty` are made at full size with no chunk written: NaN, and no room on the disk.
-    `bins` are the arrays of the group of bins.
+    `bins` are the arrays of the group of bins. With `positions`, spaxels have right ascensions and declinations, as
+    those of a run have, if there is a header of the sky.
     """
-    header = fits.Header({**cubes.celestial_cards(), "RADESYS": "ICRS"}).tostring() if sky else ""
+    wcs_header = header.tostring() if header is not None else ""
     record = {
         "fingerprint": "f" * 64, "checkpoint_sha256": "c" * 64, "input": {"file": "cube.fits", "header_sha256": "h"},
         "versions": {"galprote": "0.1.0"}, "precision": "float32", "settings": {},
     }  # fmt: skip
     group = zarr.create_group(path)
     group.attrs.update({
-        "galaxy": path.stem, "redshift": redshift, "flux_unit": UNIT, "wcs_header": header, "masked_observed": "",
+        "galaxy": path.stem, "redshift": redshift, "flux_unit": UNIT, "wcs_header": wcs_header, "masked_observed": "",
         "masked_rest": "6000-6010", "provenance": json.dumps(record), "binning": "voronoi" if bins else "none",
         **({"bins": len(bins["bin"])} if bins else {}),
     })  # fmt: skip
     shape = maps["status"].shape
+    sky = sky_coordinates(wcs_header, *shape) if positions else {}
     for name, values in maps.items():
         product = ABOUT[name]
         attributes = flag_attributes() if name == "status" else {
             "units": UNIT if product.unit == CUBE_UNIT else product.unit, "long_name": product.long_name,
         }  # fmt: skip
-        _write(group, name, ("y", "x"), values, attributes)
+        _write(group, name, ("y", "x"), values, attributes | ({"coordinates": "ra dec"} if sky else {}))
+    for name, (dims, values, attributes) in sky.items():
+        _write(group, name, dims, values, attributes)
     for name in empty:
         cube_array(group, name, shape)
     for name, values in (cube or {}).items():

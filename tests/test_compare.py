@@ -1,13 +1,10 @@
-"""`compare`: known offsets, scatters and blobs come back; identical maps give zeros; files, figures and errors."""
+"""`compare`: identical maps give zeros, bins count once; files, figures, tables and errors."""
 
 import csv
-import errno
 import io
 import json
 from pathlib import Path
 from threading import Thread
-from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,13 +12,9 @@ import xarray as xr
 from PIL import Image
 from rich.console import Console
 
-from galprote.model.errors import ConfigError
-from galprote.pipeline.comparison import Pairs, compare_pairs, outlying, robust_sigma, running
 from galprote.pipeline.maps import open_maps
-from galprote.pipeline.outliers import find_outliers
 from galprote.pipeline.reference_maps import ReferenceOptions
 from galprote.workflows.comparison_figures import draw_comparison
-from galprote.workflows.comparison_folder import comparison_folder
 from galprote.workflows.comparison_report import comparison_dict, comparison_tables, write_tables
 from galprote.workflows.drawing_style import default_style
 from galprote.workflows.map_comparison import compare_maps
@@ -39,104 +32,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def store(folder: Path) -> Path:
     return write_store(folder / "NGC1.zarr", smooth_maps(SHAPE), sky_header(SHAPE))
-
-
-def pairs(n: int = 20_000, *, offset: float = 0.3, scatter: float = 0.2, error: float = 0.2) -> Pairs:
-    rng = np.random.default_rng(5)
-    theirs = rng.uniform(8, 10, n)
-    ours = theirs + offset + scatter * rng.standard_normal(n)
-    return Pairs(ours, theirs, np.full(n, error), rng.uniform(5, 60, n))
-
-
-# --- numbers ---
-
-
-def test_offset_and_scatter_come_back() -> None:
-    """To four times their statistical errors; Gaussian errors of the right size cover 68 and 95 %."""
-    everything, *split = compare_pairs(pairs(offset=0.3), "spaxels")
-    n = everything.n
-    assert everything.mean == pytest.approx(0.3, abs=4 * 0.2 / n**0.5)
-    assert everything.median == pytest.approx(0.3, abs=4 * 1.25 * 0.2 / n**0.5)
-    assert everything.sigma == pytest.approx(0.2, abs=4 * 0.2 / (2 * n) ** 0.5)
-    assert everything.robust_sigma == pytest.approx(0.2, abs=4 * 1.65 * 0.2 / (2 * n) ** 0.5)
-    assert everything.rms == pytest.approx((0.3**2 + 0.2**2) ** 0.5, abs=0.006)
-    assert everything.expected == 0.2
-    assert everything.correlation == pytest.approx((1 / 3) ** 0.5 / (1 / 3 + 0.04) ** 0.5, abs=0.01)
-    assert sum(row.n for row in split) == n
-    assert [row.snr_range for row in split] == [(0, 10), (10, 20), (20, 40), (40, np.inf)]
-    centred = compare_pairs(pairs(offset=0.0), "spaxels")[0]
-    assert centred.within_1 == pytest.approx(0.683, abs=0.015)
-    assert centred.within_2 == pytest.approx(0.954, abs=0.007)
-
-
-def test_the_running_difference_follows_a_slope() -> None:
-    """Ours is drawn to the middle by a tenth: the difference runs from +0.1 to -0.1, within sigma of 0.05."""
-    rng = np.random.default_rng(1)
-    theirs = rng.uniform(8, 10, 30_000)
-    found = running(Pairs(theirs - 0.1 * (theirs - 9) + 0.05 * rng.standard_normal(30_000), theirs, theirs, theirs))
-    assert len(found.centre) == 24
-    assert found.n.sum() == 30_000
-    np.testing.assert_allclose(found.median, -0.1 * (found.centre - 9), atol=0.01)
-    np.testing.assert_allclose(found.high - found.low, 0.1, atol=0.012)
-
-
-def test_pairs_of_one_value_stay_together() -> None:
-    """Bins have one value in many spaxels: no part begins in the middle of one."""
-    theirs = np.repeat([1.0, 2.0, 3.0], [500, 3, 400])
-    found = running(Pairs(theirs + 1, theirs, theirs, theirs))
-    assert found.n.sum() == len(theirs)
-    assert set(found.n) <= {500, 503, 403, 3, 400}
-    assert len(running(Pairs(*[np.zeros(0)] * 4)).centre) == 0
-
-
-def test_outliers_exceed_both_sigma_and_error() -> None:
-    difference = np.array([*np.linspace(-0.1, 0.1, 99), 1.0])
-    assert np.flatnonzero(outlying(difference, np.full(100, 0.1))).tolist() == [99]
-    assert not outlying(difference, np.full(100, 0.5)).any()  # no more than two errors
-    assert np.flatnonzero(outlying(difference, np.full(100, np.nan))).tolist() == [99]  # no errors known
-    assert not outlying(np.zeros(9), np.zeros(9)).any()
-    assert np.isnan(robust_sigma(np.zeros(0)))
-
-
-def test_pairs_without_an_error_count_for_themselves_only() -> None:
-    """A spaxel whose errors are 0 says nothing of the shares within them; the others still do."""
-    known = pairs(offset=0.0)
-    error = known.error.copy()
-    error[::1000] = 0.0
-    found = compare_pairs(Pairs(known.ours, known.theirs, error, known.snr), "spaxels")[0]
-    assert found.within_1 == pytest.approx(0.683, abs=0.015)
-    assert found.within_2 == pytest.approx(0.954, abs=0.007)
-
-
-# --- outliers, named ---
-
-
-def test_a_planted_blob_is_named_at_its_place() -> None:
-    maps: dict[str, Any] = smooth_maps(SHAPE)
-    maps["status"][20, 33] = 4096 | 16384  # a star beside it
-    theirs = maps["age_lw"].astype(float)
-    rng = np.random.default_rng(2)
-    ours = theirs + 0.05 * rng.standard_normal(SHAPE)
-    ours[18:22, 29:32] += 1.0
-    ours[19, 30] += 0.5
-    ours[35, 5] -= 0.9
-    ours[20, 33] = np.nan
-    maps["status"][18:22, 29:32] |= 1024
-    found = find_outliers(ours, theirs, np.full(SHAPE, 0.1), maps)
-    first, second = found.groups[:2]
-    assert (first.spaxels, first.y, first.x) == (12, 19, 30)
-    assert first.difference == pytest.approx(1.0 + 0.5 / 12, abs=0.06)
-    assert first.in_errors == pytest.approx(10.4, abs=0.6)
-    assert first.flags == ("age_boundary",)
-    assert "beside spaxels flagged star_like" in first.remarks
-    assert (second.y, second.x, second.spaxels) == (35, 5, 1)
-    assert second.difference < 0
-    assert second.remarks == ("faint, S/N 8",)
-    assert (found.labels[18:22, 29:32] == 1).all()
-    assert np.isnan(first.ra)
-
-
-# --- the command ---
 
 
 def altered(**changes: float) -> dict[str, Array]:
@@ -355,61 +250,3 @@ def test_a_cut_differs_from_its_own_cube_by_nothing(store: Path, tmp_path: Path,
     sky = found.wcs.pixel_to_world(2, 5).icrs
     assert sky.ra.deg == pytest.approx(float(ours["ra"][5, 2]), abs=1e-8)
     assert sky.dec.deg == pytest.approx(float(ours["dec"][5, 2]), abs=1e-8)
-
-
-# --- the folder ---
-
-
-def test_runs_of_one_name_have_folders_of_their_own(tmp_path: Path) -> None:
-    """Named after the other run's folder; where that is the same, too, the second comparison is refused."""
-    ours = tmp_path / "mine" / "N.zarr"
-    for run in ("mine", "a/other", "b/other"):
-        (tmp_path / run / "N.zarr").mkdir(parents=True)
-    place = ours.parent / "compare"
-    assert comparison_folder(None, ours, tmp_path / "a" / "other" / "N.zarr") == place / "N-vs-other-N"
-    assert comparison_folder(None, ours, tmp_path / "a" / "other" / "N_MAPS.fits") == place / "N-vs-other-N_MAPS"
-    assert comparison_folder(None, ours, ours.parent / "N_MAPS.fits") == place / "N-vs-N_MAPS"
-    assert comparison_folder(None, ours, tmp_path / "N_TRUTH.fits.gz") == place / "N-vs-N_TRUTH"
-    assert comparison_folder(None, ours, None) == place / "N-vs-ppxf"
-    assert not place.exists()  # nothing is left of the trial
-    folder = place / "N-vs-other-N"
-    folder.mkdir(parents=True)
-    (folder / "comparison.json").write_text(json.dumps({"reference": str(tmp_path / "a" / "other" / "N.zarr")}))
-    assert comparison_folder(None, ours, tmp_path / "a" / "other" / "N.zarr") == folder
-    with pytest.raises(ConfigError, match=r"N-vs-other-N: has the comparison with .*a/other/N\.zarr; name another"):
-        comparison_folder(None, ours, tmp_path / "b" / "other" / "N.zarr")
-    assert comparison_folder(folder, ours, tmp_path / "b" / "other" / "N.zarr") == folder
-
-
-def test_figures_of_an_earlier_comparison_go(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that its record names; what else is there stays."""
-    (tmp_path / "comparison.json").write_text('{"reference": "x", "quantities": {"av": {}, "../up": {}}}')
-    for name in ("av.png", "mine.png", "t50.png", "ppxf.csv"):
-        (tmp_path / name).touch()
-    words = ("--reference", store, "--quantity", "age_lw", "--output", tmp_path, "--quiet")
-    assert call(capsys, "compare", store, *words)[0] == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "age_lw.png", "comparison.csv", "comparison.json", "mine.png", "outliers.csv", "ppxf.csv", "t50.png",
-    ]  # fmt: skip
-
-
-def test_a_folder_that_cannot_be_written_is_refused_before_computing(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    readonly = OSError(errno.EROFS, "Read-only file system")
-    with (
-        mock.patch.object(Path, "touch", side_effect=readonly),
-        mock.patch("galprote.workflows.map_comparison.compare_maps", side_effect=AssertionError("was computed")),
-    ):
-        code, _, error = call(capsys, "compare", store, "--reference", store, "--output", tmp_path / "a" / "b")
-    assert code == 2
-    assert f"{tmp_path}/a/b: cannot be written: Read-only file system" in error
-    assert not (tmp_path / "a").exists()
-
-
-def test_a_full_disk_is_said_with_its_folder(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    full = OSError(errno.ENOSPC, "No space left on device")  # of a write: it has no name
-    with mock.patch("galprote.workflows.comparison_report.write_text", side_effect=full):
-        code, _, error = call(capsys, "compare", store, "--reference", store, "--output", tmp_path / "o")
-    assert code == 2
-    assert f"{tmp_path}/o: No space left on device" in error

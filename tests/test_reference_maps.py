@@ -9,7 +9,7 @@ from astropy.io import fits
 from galprote.model.errors import ConfigError
 from galprote.pipeline.compared_quantities import BY_NAME
 from galprote.pipeline.maps import MapsError, open_maps
-from galprote.pipeline.reference_maps import Reference, ReferenceOptions, read_reference
+from galprote.pipeline.reference_maps import Reference, ReferenceMap, ReferenceOptions, read_reference
 from galprote.pipeline.reference_units import convert
 from tests.map_files import Array, sky_header, smooth_maps, write_images, write_store
 
@@ -25,12 +25,16 @@ def read(path: Path, store: Path, **options: object) -> Reference:
     return read_reference(path, open_maps(store), ReferenceOptions(**options))  # type: ignore[arg-type]
 
 
+def of_quantity(reference: Reference, name: str) -> ReferenceMap:
+    return next(item for item in reference.maps if item.quantity.name == name)
+
+
 def values(reference: Reference, name: str) -> Array:
-    return next(item.values for item in reference.maps if item.quantity.name == name)
+    return of_quantity(reference, name).values
 
 
 def words(reference: Reference, name: str) -> str:
-    return next(item.conversion for item in reference.maps if item.quantity.name == name)
+    return of_quantity(reference, name).conversion
 
 
 # --- units ---

@@ -1,0 +1,150 @@
+"""The viewer's maps and the pictures that it saves: values, flags, scales and lines at their places."""
+
+import io
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from galprote.model.grids import WAVELENGTH
+from galprote.pipeline.map_styles import UNTRUSTED_COLOUR
+from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE
+from galprote.workflows.viewer.export_png import DPI, Picture, draw_png
+from galprote.workflows.viewer.look import Lines
+from galprote.workflows.viewer.scales import ScaleWish, scale_of
+from galprote.workflows.viewer.selection import at_point
+from galprote.workflows.viewer.shown_map import Shown, Window, window_of
+from galprote.workflows.viewer.sky import Sky
+from galprote.workflows.viewer.spectrum_view import MODEL, OBSERVED
+from galprote.workflows.viewer.stored import StoredGalaxy
+from tests.viewer_galaxies import ODD, SHAPE, write_galaxy
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(scope="module")
+def galaxy(folder: Path) -> StoredGalaxy:
+    return write_galaxy(folder)
+
+
+# --- maps ---
+
+
+def test_large_maps_are_sent_in_part(monkeypatch):
+    assert window_of((3300, 3300), (0, 3299), (0, 3299)) == Window((0, 3300), (0, 3300), 4)
+    near = window_of((3300, 3300), (1000, 1400), (2000, 2400))
+    assert near.step == 1
+    assert near.rows[0] <= 2000 < 2400 < near.rows[1]
+    placed = near.place(np.zeros((near.rows[1] - near.rows[0], near.columns[1] - near.columns[0])))
+    assert placed["x"] == [near.columns[0] - 0.5]
+    assert placed["dh"] == [near.rows[1] - near.rows[0]]
+    away = window_of((30, 90), (500, 600), (-500, -400))  # nothing in sight: still a part of the image
+    assert 0 <= away.rows[0] < away.rows[1] <= 30
+    assert 0 <= away.columns[0] < away.columns[1] <= 90
+
+
+def test_flags_hide_and_differences_subtract(galaxy):
+    whole = (slice(None), slice(None))
+    shown = Shown(galaxy, "age_lw").values(whole, UNRELIABLE)
+    assert np.isnan(shown[5, 50])
+    assert np.isfinite(Shown(galaxy, "age_lw").values(whole, NOT_FITTED)[5, 50])
+    kinds = Shown(galaxy, "age_lw").kinds(whole, UNRELIABLE)
+    assert (kinds[5, 50], kinds[5, 51], kinds[0, 0]) == (3, 1, 0)
+    apart = Shown(galaxy, "age_lw", (galaxy, "age_lw_error"))
+    assert apart.values(whole, UNRELIABLE)[20, 30] == pytest.approx(9.2 - 0.1)
+    assert apart.style.title == "Age − Error of age"
+    assert Shown(galaxy, "age_lw", (galaxy, "age_lw")).style.title == "Δ Age"
+    assert not apart.refusal
+    refused = Shown(galaxy, "age_lw", (galaxy, "metallicity_lw"))
+    assert "age_lw (dex(yr)) and metallicity_lw (dex): their units differ" in refused.refusal
+    assert (refused.style.title, refused.style.label) == ("Age − Metallicity", "units differ")
+    assert not np.isfinite(refused.values(whole, UNRELIABLE)).any()
+    scale = scale_of(apart, UNRELIABLE, ScaleWish(share="98 %"))
+    assert scale.low == -scale.high  # white is no difference
+
+
+def test_scales_do_what_is_wished_if_it_makes_sense(galaxy):
+    shown = Shown(galaxy, "snr")
+    assert scale_of(shown, UNRELIABLE, ScaleWish(share="all")).high == pytest.approx(10 + 89 + 29)
+    own = scale_of(shown, UNRELIABLE, ScaleWish(low=20, high=50, colours="cividis"))
+    assert (own.low, own.high) == (20, 50)
+    assert own.palette[0] != scale_of(shown, UNRELIABLE, ScaleWish(colours="gray")).palette[0]
+    assert scale_of(shown, UNRELIABLE, ScaleWish(low=50, high=20)).low < 20
+    metals = scale_of(Shown(galaxy, "metallicity_lw"), UNRELIABLE, ScaleWish(log=True))
+    assert 0 < metals.low < metals.high  # half of the values are negative
+
+
+def test_the_tangential_plane_gives_the_sky_of_the_wcs(galaxy):
+    assert galaxy.wcs is not None
+    sky = Sky.of(galaxy.wcs, SHAPE)
+    for x, y in ((0, 0), (89, 29), (10, 25)):
+        wanted = galaxy.wcs.pixel_to_world(x, y).icrs
+        assert sky.position(x, y) == (pytest.approx(wanted.ra.deg, abs=1e-7), pytest.approx(wanted.dec.deg, abs=1e-7))
+    assert sky.east == pytest.approx((-1, 0), abs=1e-3)
+    assert sky.north == pytest.approx((0, 1), abs=1e-3)
+    assert sky.scale == pytest.approx(0.2)
+
+
+# --- pictures that are saved ---
+
+
+def drawn(picture: Picture) -> tuple[np.ndarray, list[Any]]:
+    """The picture's pixels, and its axes."""
+    axes = []
+
+    class Kept(Figure):
+        def savefig(self, *words, **options):
+            super().savefig(*words, **options)
+            axes.extend(self.axes)
+
+    with mock.patch("galprote.workflows.viewer.export_png.Figure", Kept):
+        return imread(io.BytesIO(draw_png(picture)))[..., :3], axes
+
+
+def pixel(picture: np.ndarray, axes: Any, x: float, y: float) -> tuple[int, int]:
+    """Row and column of the pixel at a place of the data."""
+    across, up = axes.transData.transform((x, y)) * DPI / axes.get_figure(root=True).dpi
+    return int(picture.shape[0] - up), int(across)
+
+
+def test_the_picture_shows_the_maps_and_the_selection_at_their_places(galaxy):
+    """Colours of spaxels in a part of the image that is not square; age grows upwards, [M/H] to the right."""
+    spaxel = at_point(galaxy, 30, 12)
+    shown = [Shown(galaxy, name) for name in ("age_lw", "metallicity_lw")]
+    maps = tuple((each, scale_of(each, UNRELIABLE, ScaleWish()), each.name) for each in shown)
+    picture, axes = drawn(Picture(maps, UNRELIABLE, (9.5, 69.5, 4.5, 24.5), spaxel, "Spaxel", "erg", None))
+    assert picture.shape[1] > 1000
+    for panel, (each, scale, _) in zip(axes, maps, strict=False):
+        for y, x in ((6, 11), (6, 68), (23, 11), (23, 68), (14, 40)):
+            value = each.values((slice(None), slice(None)), UNRELIABLE)[y, x]
+            share = np.clip((value - scale.low) / (scale.high - scale.low), 0, 1)
+            wanted = to_rgb(scale.palette[min(255, int(256 * share))])
+            np.testing.assert_allclose(picture[pixel(picture, panel, x, y)], wanted, atol=0.02)
+        row, column = pixel(picture, panel, 30, 12.5)  # the upper edge of what is selected
+        assert picture[row - 1 : row + 2, column].max(axis=1).min() < 0.2
+        row, column = pixel(picture, panel, ODD[1], ODD[0])
+        np.testing.assert_allclose(picture[row, column], to_rgb(UNTRUSTED_COLOUR), atol=0.02)
+
+
+def test_the_picture_shows_spectrum_model_and_residual(galaxy):
+    """The model's line lies where its numbers are, and so does the residual's."""
+    spaxel, no = at_point(galaxy, 30, 12), np.zeros(948, dtype=bool)
+    wave = np.sin(np.arange(948) / 150)
+    lines = Lines(np.full(948, 5.0), 5 + 2 * wave, -2 * wave, np.full(948, -0.1), np.full(948, 0.1), no, no, no)
+    shown = Shown(galaxy, "age_lw")
+    maps = ((shown, scale_of(shown, UNRELIABLE, ScaleWish()), "age"),)
+    picture, axes = drawn(Picture(maps, UNRELIABLE, (-0.5, 89.5, -0.5, 29.5), spaxel, "Spaxel", "erg", lines))
+    upper, lower = (next(each for each in axes if each.get_ylabel() == name) for name in ("flux", "residual"))
+    for panel, values, colour in ((upper, lines.model, MODEL), (lower, lines.residual, OBSERVED)):
+        for sample in (60, 235, 500, 700, 890):
+            row, column = pixel(picture, panel, WAVELENGTH[sample], values[sample])
+            near = picture[row - 2 : row + 3, column]
+            assert np.abs(near - to_rgb(colour)).max(axis=1).min() < 0.3, (colour, sample)

@@ -1,0 +1,84 @@
+"""The viewer's words and files: numbers, units, names, rows of a CSV file."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from galprote.workflows.viewer.export_csv import selection_csv
+from galprote.workflows.viewer.flux_units import flux_unit
+from galprote.workflows.viewer.selection import at_point, in_box
+from galprote.workflows.viewer.stored import StoredGalaxy, ViewError
+from galprote.workflows.viewer.values import numbers_of
+from galprote.workflows.viewer.values_view import alike, number, table
+from tests import stores
+from tests.viewer_galaxies import write_galaxy
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(scope="module")
+def galaxy(folder: Path) -> StoredGalaxy:
+    return write_galaxy(folder)
+
+
+def test_numbers_have_the_digits_of_their_errors():
+    assert number(9.63213, 0.0823) == "9.632 ± 0.082"
+    assert number(-0.2, 0.13) == "\N{MINUS SIGN}0.20 ± 0.13"
+    assert number(16177.4, 661.2) == "16,177 ± 661"
+    assert number(float("nan"), 0.1) == "–"
+    assert number(9.632, float("nan")) == "9.632"
+    assert number(-2.1754e-17) == "\N{MINUS SIGN}2.18e\N{MINUS SIGN}17"
+
+
+def test_compared_numbers_have_the_same_decimals():
+    assert alike([9.63213, 9.6300, 0.00213], 0.08) == ["9.632", "9.630", "0.002"]
+    assert alike([1.5, 1.50002, -2e-5]) == ["1.500", "1.500", "0.000"]
+    assert alike([16177.4, 16100.0, 77.4], 661.2) == ["16,177", "16,100", "77"]
+    assert alike([2e-17, float("nan"), float("nan")]) == ["2.00e\N{MINUS SIGN}17", "–", "–"]
+
+
+def test_flux_units_are_written_as_people_do():
+    assert flux_unit(stores.UNIT) == "10⁻²⁰ erg s⁻¹ cm⁻² Å⁻¹"
+    assert flux_unit("counts per fortnight") == "counts per fortnight"
+
+
+def test_names_that_look_like_html_do_not_become_it(folder):
+    path = folder / "A.zarr"
+    group = stores.write_store(path, stores.simple_maps((3, 4)))
+    group["age_lw"].attrs["long_name"] = '"><script>alert(1)</script>'
+    found = StoredGalaxy(path)
+    selection = at_point(found, 1, 1)
+    assert selection is not None
+    html = table(found, selection, numbers_of(found, selection, 0), [], 0)
+    assert "<script>" not in html
+    assert "9.01" in html
+
+
+def test_a_csv_file_has_a_row_a_spaxel_and_every_map(galaxy):
+    region = in_box(galaxy, 50, 51, 5, 6)
+    assert region is not None
+    text = selection_csv(galaxy, region)
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert any("f" * 64 in line for line in comments)
+    assert any("age_lw" in line and "dex(yr)" in line for line in comments)
+    rows = list(csv.DictReader(io.StringIO("\n".join(text.splitlines()[len(comments) :]))))
+    assert [(int(row["y"]), int(row["x"])) for row in rows] == [(5, 50), (5, 51), (6, 50), (6, 51)]
+    assert rows[0]["flags"] == "unlike_training"
+    assert rows[1]["age_lw"] == ""
+    assert float(rows[2]["age_lw"]) == pytest.approx(9.06)
+    wanted = galaxy.wcs.pixel_to_world(50, 6).icrs
+    assert float(rows[2]["ra"]) == pytest.approx(wanted.ra.deg, abs=1e-6)
+    assert set(galaxy.maps) < set(rows[0])
+
+
+def test_a_csv_file_of_too_much_is_refused_in_words(galaxy, monkeypatch):
+    monkeypatch.setattr("galprote.workflows.viewer.export_csv.MOST", 10)
+    region = in_box(galaxy, 0, 10, 0, 10)
+    assert region is not None
+    with pytest.raises(ViewError, match=r"121 spaxels .*N1_MAPS\.fits"):
+        selection_csv(galaxy, region)
