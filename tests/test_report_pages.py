@@ -84,7 +84,7 @@ def test_pages_do_not_depend_on_when_and_how_they_were_made(again: Path, capsys:
     folder = again.parent / "out" / "report"
     (folder / "N2.html").unlink()
     (folder / "N1.json").unlink()
-    (folder / ".N1.html.12345678.partial").write_text("half")
+    (folder / "N1.html.12345678.partial").write_text("half")
     results, _ = run(again)
     assert [result.outcome for result in results] == ["skipped", "failed", "skipped"]
     assert pages(again) == before

@@ -212,7 +212,7 @@ def test_a_full_disk_stops_the_command_in_words(again: Path, name: str, capsys: 
     real = os.fsync
 
     def fsync(number: int) -> None:
-        if f".{name}." in os.readlink(f"/proc/self/fd/{number}"):
+        if f"/{name}." in os.readlink(f"/proc/self/fd/{number}"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(number)
 
@@ -222,7 +222,7 @@ def test_a_full_disk_stops_the_command_in_words(again: Path, name: str, capsys: 
 
     with (
         mock.patch("galprote.workflows.report.galaxy_page.make_page", make),
-        mock.patch("galprote.workflows.report.files.os.fsync", fsync),
+        mock.patch("os.fsync", fsync),
     ):
         code, out, errors = surveys.call(capsys, "report", output, "--json")
     told = json.loads(out)
