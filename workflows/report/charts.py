@@ -10,7 +10,7 @@ from galprote.workflows.report.axes import Axes
 from galprote.workflows.report.galaxy_maps import GalaxyMaps, percentiles
 from galprote.workflows.report.limits import LIMITS
 from galprote.workflows.report.radial import Profile
-from galprote.workflows.report.words import number_words
+from galprote.workflows.report.words import fixed_words, number_words
 
 #: Maps with a histogram.
 HISTOGRAMS: Final = ("age_lw", "metallicity_lw", "av", "snr", "residual_rms", "stellar_mass_density")
@@ -47,7 +47,8 @@ def _histogram(galaxy: GalaxyMaps, style: MapStyle) -> Chart | None:
     low, middle, high = percentiles(values)
     marks = [axes.area(x, y), axes.line(x, y, 1.1), axes.line([middle, middle], axes.y, 1.5, INK)]
     marks += [axes.line([end, end], axes.y, 1.1, INK, "5 3") for end in (low, high)]
-    numbers = f"{number_words(middle)} ({number_words(low)} to {number_words(high)})"
+    write = fixed_words if not style.log and max(-low, high) < 100 else number_words
+    numbers = f"{write(middle)} ({write(low)} to {write(high)})"
     beyond = float(((values < limits[0]) | (values > limits[1])).mean())
     note = f"; {100 * beyond:.1f} % lie beyond the ends and are counted there" if beyond > 0.0005 else ""
     words = f"Histogram of {style.title.lower()}: median and 16 to 84 %: {numbers}{note}"

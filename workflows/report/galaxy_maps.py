@@ -16,7 +16,7 @@ from galprote.pipeline.store import GAPS
 
 #: Maps whose medians and errors head the page: name, words, unit.
 HEADLINES: Final = (
-    ("age_lw", "log₁₀ (age / yr)", ""), ("metallicity_lw", "[M/H]", "dex"), ("av", "A_V", "mag"),
+    ("age_lw", "log₁₀ (age / yr)", ""), ("metallicity_lw", "[M/H]", "dex"), ("av", "Aᵥ", "mag"),
 )  # fmt: skip
 
 

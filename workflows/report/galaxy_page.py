@@ -158,7 +158,7 @@ def _scales(galaxy: GalaxyMaps) -> str:
     step = -(-max(galaxy.shape) // MOST_SPAXELS)
     words = (
         "Ages and metallicities are weighted by light. "
-        "Age, [M/H], A_V, their errors, residuals and trust have the same limits for every galaxy; flux, S/N, mass "
+        "Age, [M/H], Aᵥ, their errors, residuals and trust have the same limits for every galaxy; flux, S/N, mass "
         "density and motions have the galaxy's own. Pointed ends of a colour bar: there are values beyond it."
     )
     return words + (f" A point of a picture is the mean of {step} x {step} spaxels." if step > 1 else "")
@@ -231,7 +231,7 @@ def _fit_words(fit: Refits, example: Example) -> str:
     return (
         f"{where}: S/N {fit.snr[0]:.0f}, scatter of residuals over noise {fixed_words(example.value)}, "
         f"log₁₀ age {both(p.log_age, p.log_age_error)}, [M/H] {both(p.metallicity, p.metallicity_error)}, "
-        f"A_V {both(p.av, p.av_error)} mag"
+        f"Aᵥ {both(p.av, p.av_error)} mag"
     )
 
 

@@ -22,7 +22,7 @@ STATES: Final = {
     "failed": ("✗", "failed"), "stopped": ("‖", "stopped before its end"), "waiting": ("…", "not begun"),
     "running": ("…", "running"), "publishing": ("…", "being published"),
 }  # fmt: skip
-_PICTURES: Final = (("age_lw", "Age"), ("metallicity_lw", "[M/H]"), ("av", "A_V"))
+_PICTURES: Final = (("age_lw", "Age"), ("metallicity_lw", "[M/H]"), ("av", "Aᵥ"))
 
 
 def make_index(survey: SurveyRecord) -> str:
@@ -44,7 +44,7 @@ def _scales(*, pictures: bool) -> str:
     if not pictures:
         return f"{numbers} So many galaxies are listed without pictures."
     ends = (f"{label} from {number_words(LIMITS[name][0])} to {number_words(LIMITS[name][1])}"
-            for (name, _), label in zip(_PICTURES, ("log₁₀ age", "[M/H]", "A_V"), strict=True))  # fmt: skip
+            for (name, _), label in zip(_PICTURES, ("log₁₀ age", "[M/H]", "Aᵥ"), strict=True))  # fmt: skip
     return f"Pictures have the same scales for all galaxies: {', '.join(ends)} mag. {numbers}"
 
 
@@ -65,7 +65,7 @@ def _facts(survey: SurveyRecord) -> list[Fact]:
     run = survey.run
     if run.get("since"):
         rate = run.get("spaxels_per_second") or 0
-        more = f"{number_words(float(rate))} spaxels a second" if rate else ""
+        more = f"{number_words(float(rate))} spaxels a second, empty ones included" if rate else ""
         facts.append(Fact("Last run took", duration_words(float(run.get("seconds") or 0)), more))
     return facts
 
@@ -119,7 +119,7 @@ def _cells(galaxy: GalaxyRecord) -> list[dict[str, str]]:
     values = (
         ("Redshift", f"{card['redshift']:.5f}" if card else ""),
         ("Median S/N", number_words(float(card["snr"])) if card and card["snr"] is not None else ""),
-        ("log₁₀ age", median("age_lw")), ("[M/H]", median("metallicity_lw")), ("A_V", median("av")),
+        ("log₁₀ age", median("age_lw")), ("[M/H]", median("metallicity_lw")), ("Aᵥ", median("av")),
         ("Fitted", f"{fitted:,}" if fitted is not None else ""),
         ("Flagged", f"{flagged:,}" if flagged is not None else ""),
         ("Time", duration_words(galaxy.seconds) if galaxy.seconds is not None else ""),

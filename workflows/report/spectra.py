@@ -63,7 +63,7 @@ def draw_residuals(
     handles += [Patch(color=BAND, label="not used by the network")] if unused.any() else []
     handles += [Patch(color=MASK, label="masked")] if masked.any() else []
     lower.legend(handles=handles, loc="lower left", ncols=4, framealpha=0.85, edgecolor="none", fontsize=9)
-    return Chart("Mean residual spectrum", as_svg(figure), _residual_words(found, mean, used))
+    return Chart("Observed minus model", as_svg(figure), _residual_words(found, mean, used))
 
 
 def _residual_words(found: ResidualSpectrum, mean: NDArray[np.float64], used: NDArray[np.bool_]) -> str:

@@ -22,7 +22,7 @@ UNITS: Final = {
 #: Short names for the table; other maps have the titles of their styles.
 NAMES: Final = {
     "age_lw": "log age", "age_mw": "log age (mass)", "metallicity_lw": "[M/H]", "metallicity_mw": "[M/H] (mass)",
-    "av": "A_V", "ebv_stars": "E(B−V)", "mass_to_light": "M/L_V", "stellar_mass_density": "mass density",
+    "av": "Aᵥ", "ebv_stars": "E(B−V)", "mass_to_light": "M/Lᵥ", "stellar_mass_density": "mass density",
     "t50": "t50", "t90": "t90", "snr": "S/N", "residual_rms": "residual rms", "filled_fraction": "filled fraction",
     "replaced_samples": "replaced", "noise_scale": "noise scale", "trust": "trust", "flux": "flux",
 }  # fmt: skip
