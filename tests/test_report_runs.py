@@ -21,7 +21,7 @@ from galprote.workflows.logbook import GalaxyResult
 from galprote.workflows.report import files
 from galprote.workflows.report.cards import read_card
 from galprote.workflows.report.finishing import finish_report
-from galprote.workflows.report.records import read_records
+from galprote.workflows.report.records import read_records, seconds_taken
 from galprote.workflows.report.writing import SurveyReport
 from galprote.workflows.stop import StopRequest, signals_stop
 from galprote.workflows.survey import run_survey
@@ -95,6 +95,22 @@ def test_a_run_tells_where_its_report_is(again: Path) -> None:
     with mock.patch("galprote.workflows.report.finishing.make_index", side_effect=ValueError("odd")):
         run_survey(read_survey(again), surveys.Recorder(), reported=reports.append)
     assert reports[1:] == [None]
+
+
+def test_later_runs_keep_the_time_that_a_galaxy_took(again: Path) -> None:
+    output = again.parent / "out"
+    took = {galaxy.name: galaxy.seconds for galaxy in read_records(output).galaxies}
+    assert took["N1"]
+    assert took["BAD"] is None
+    for _ in range(2):
+        results, _ = run(again)
+        assert [(result.outcome, result.seconds) for result in results][::2] == [("skipped", None)] * 2
+        assert {galaxy.name: galaxy.seconds for galaxy in read_records(output).galaxies} == pytest.approx(took)
+    shutil.rmtree(output / "N1.zarr")
+    run(again, overwrite=True)
+    assert read_records(output).galaxies[0].seconds not in (None, took["N1"])
+    (output / "run.json").write_text('{"galaxies": [[], {"name": "N1", "seconds": "3"}, {"seconds": 3}]}')
+    assert seconds_taken(output) == {}
 
 
 def test_links_are_refused_before_anything_is_computed(again: Path, tmp_path: Path) -> None:

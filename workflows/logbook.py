@@ -34,6 +34,7 @@ from galprote.workflows.galaxy import GalaxyJob, assumptions
 from galprote.workflows.monitor import SurveyMonitor
 from galprote.workflows.progress import RunProgress
 from galprote.workflows.remaining import FIT, MEASURE, Remaining
+from galprote.workflows.report.records import seconds_taken
 from galprote.workflows.report.writing import SurveyReport
 from galprote.workflows.reports import Reports
 from galprote.workflows.stop import StopRequest
@@ -93,6 +94,7 @@ class Logbook:
         self.monitor = SurveyMonitor(self.names)
         self.results: dict[str, GalaxyResult] = {}
         self.began_at: dict[str, float] = {}
+        self.seconds = seconds_taken(survey.output)  # of galaxies that are finished, in whichever run
         self.spaxels: dict[str, int] = {}
         self.bins: dict[str, int] = {}
         self.cubes: dict[str, str] = {}  # where they were found
@@ -141,6 +143,7 @@ class Logbook:
         for note in assumptions(work.opened):
             self.say(f"{name}: {note}")
         self.began_at[name] = time.perf_counter()
+        self.seconds.pop(name, None)
         self.batches[name] = GPU_BATCH if work.opened.model.device == "cuda" else CPU_BATCH
         if self.reports is not None:
             self.reports.begin(name)
@@ -192,7 +195,7 @@ class Logbook:
 
     def finished(self, name: str, fitted: int, failures: list[ChunkFailure]) -> None:
         """The products have their names."""
-        seconds = time.perf_counter() - self.began_at[name]
+        seconds = self.seconds[name] = time.perf_counter() - self.began_at[name]
         outcome: Outcome = "incomplete" if failures else "done"
         words = f"{outcome}: {count(fitted, 'spaxel')} fitted in {seconds:.1f} s"
         words += f", in {count(self.bins[name], 'bin')}" if name in self.bins else ""
@@ -247,6 +250,7 @@ class Logbook:
             galaxy["error"] = result.error if result else ""
             galaxy["step"] = self.steps.get(str(galaxy["name"]), "") if galaxy["state"] == "running" else ""
             galaxy["cube"] = self.cubes.get(str(galaxy["name"]), "")
+            galaxy["seconds"] = self.seconds.get(str(galaxy["name"]))
         record: dict[str, Any] = {
             "state": self.state,
             "command": self.command,

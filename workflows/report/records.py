@@ -21,7 +21,7 @@ class GalaxyRecord:
     outcome : str
         Of the last run: `done`, `skipped`, `incomplete`, `failed`, `stopped`, or what it is at.
     seconds : float or None
-        That the last run took for it.
+        That the run which finished it took.
     error : str
     failures : list of dict
         Chunks that could not be computed.
@@ -105,7 +105,7 @@ def _galaxy(output: Path, row: dict[str, Any], result: dict[str, Any]) -> Galaxy
     return GalaxyRecord(
         name,
         str(result.get("outcome") or row.get("state") or ("done" if made else "waiting")),
-        result.get("seconds"),
+        result.get("seconds") or row.get("seconds"),
         str(result.get("error") or row.get("error") or ""),
         [item for item in result.get("failures", []) if isinstance(item, dict)],
         result.get("spaxels") or row.get("spaxels"),
@@ -114,6 +114,16 @@ def _galaxy(output: Path, row: dict[str, Any], result: dict[str, Any]) -> Galaxy
         bool(made),
         card,
     )
+
+
+def seconds_taken(output: Path) -> dict[str, float]:
+    """How long the runs which finished a survey's galaxies took for them, as far as run.json knows."""
+    try:
+        rows = list(_read_json(output / "run.json", {}).get("galaxies", []))
+    except (ConfigError, TypeError):
+        return {}
+    known = [row for row in rows if isinstance(row, dict) and isinstance(row.get("seconds"), int | float)]
+    return {str(row["name"]): float(row["seconds"]) for row in known if "name" in row}
 
 
 def has_page(output: Path, record: GalaxyRecord) -> bool:
