@@ -42,6 +42,28 @@ def test_compared_numbers_have_the_same_decimals():
     assert alike([2e-17, float("nan"), float("nan")]) == ["2.00e\N{MINUS SIGN}17", "–", "–"]
 
 
+def test_compared_values_have_their_errors(folder):
+    maps = stores.simple_maps((3, 4))
+    stores.write_store(folder / "ours.zarr", maps)
+    stores.write_store(
+        folder / "other.zarr", maps | {"age_lw": maps["age_lw"] + 0.25, "age_lw_error": maps["age_lw_error"] * 2}
+    )
+    both = [StoredGalaxy(folder / f"{name}.zarr") for name in ("ours", "other")]
+    selection = at_point(both[0], 1, 1)
+    assert selection is not None
+    ours, other = (numbers_of(galaxy, selection, 0) for galaxy in both)
+    html = table(both[0], selection, ours, other, 0)
+    age = next(found for found in ours if found.name == "age_lw")
+    row = html.split('data-map="age_lw"')[1].split("</tr>")[0]
+    errors = [float(text.split("<")[0]) for text in row.split("± ")[1:]]
+    assert errors == [pytest.approx(age.error, rel=0.1), pytest.approx(2 * age.error, rel=0.1)]
+    assert "\N{MINUS SIGN}0.25" in row
+    region = in_box(both[0], 0, 3, 0, 2)
+    assert region is not None
+    means = (numbers_of(galaxy, region, 0) for galaxy in both)
+    assert "±" not in table(both[0], region, *means, 0)
+
+
 def test_flux_units_are_written_as_people_do():
     assert flux_unit(stores.UNIT) == "10⁻²⁰ erg s⁻¹ cm⁻² Å⁻¹"
     assert flux_unit("counts per fortnight") == "counts per fortnight"

@@ -26,6 +26,7 @@ table.values th { text-align: right; color: #666; font-weight: normal; border-bo
 table.values td { text-align: right; padding: 1px 2px; white-space: nowrap; border-bottom: 1px solid #eee; }
 table.values td:first-child { text-align: left; white-space: normal; }
 table.values td:last-child { color: #666; }
+table.values small { display: block; color: #666; }
 """
 
 

@@ -139,10 +139,19 @@ def _row(galaxy: StoredGalaxy, selection: Selection, found: Numbers, other: dict
 
 
 def _compared(found: Numbers, other: Numbers | None) -> list[str]:
-    """A, B and A - B, without errors, for which there is no room."""
+    """A, B and A - B; errors below them, but not of the difference: two runs share the noise of their cube."""
     if other is None:
-        return [alike([found.value], found.error)[0], "–", "–"]
-    return alike([found.value, other.value, found.value - other.value], found.error)
+        return [*_below(alike([found.value], found.error), [found.error]), "–", "–"]
+    texts = alike([found.value, other.value, found.value - other.value], found.error)
+    return [*_below(texts[:2], [found.error, other.error]), texts[2]]
+
+
+def _below(texts: Sequence[str], errors: Sequence[float]) -> list[str]:
+    """Values with their errors in a second line."""
+    return [
+        text + (f"<small>{escape(f'± {error:,.2g}')}</small>" if math.isfinite(error) and text != "–" else "")
+        for text, error in zip(texts, errors, strict=True)
+    ]
 
 
 def flags(status: NDArray[np.int32], *, single: bool) -> str:
