@@ -129,6 +129,8 @@ def test_after_it_was_killed(capsys: Capture, survey: Path, tmp_path: Path) -> N
     assert (galaxies["N1"]["state"], galaxies["N1"]["chunks_done"]) == ("stopped", 4), "the ledger knows better"
     assert galaxies["N2"]["chunks_done"] == 0
     assert "No run is under way. The last one died without saying why; what it finished is kept." in words
+    (dead / "run.json").write_text(json.dumps(record | {"state": "stopping: SIGINT"}))
+    assert "The last one ended while stopping: SIGINT; what it finished is kept." in look(capsys, dead)[2]
     assert "To go on: galprote-pipeline run survey.yaml" in words
 
 

@@ -112,8 +112,10 @@ def _survey(output: Path, record: dict[str, Any]) -> SurveyStatus:
     holder = read_holder(output)
     running = holder is not None and is_alive(output, holder)
     state = str(record.get("state", ""))
-    if not running and (state == "running" or state.startswith("stopping")):
+    if not running and state == "running":
         state = "died without saying why; what it finished is kept"
+    elif not running and state.startswith("stopping"):
+        state = f"ended while {state}; what it finished is kept"
     found = tuple(_galaxy(output, about, running=running) for about in galaxies)
     return SurveyStatus(
         output=str(output),
