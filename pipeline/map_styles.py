@@ -1,6 +1,7 @@
 """How each quantity is drawn, wherever it is drawn: colours, limits, words. Pages, figures and `.plot()` share it.
 
-Each quantity has a perceptually uniform colour map of its own, told apart at a glance, also without colour vision.
+Each quantity has a colour map of its own, told apart at a glance, also without colour vision: perceptually uniform, as
+they are or as `even_colours` makes them. Velocities have two sides, each of which is.
 """
 
 import math
@@ -9,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.colors import ListedColormap, to_hex
 from numpy.typing import NDArray
 
+from galprote.pipeline.even_colours import even_colours
 from galprote.pipeline.figure_labels import flux_label
 from galprote.pipeline.quality import Kinds
 
@@ -31,7 +32,7 @@ class MapStyle:
     label : str
         As matplotlib sets it; empty: the flux unit of the cube (`label_for`).
     colours : str
-        A colour map of matplotlib's.
+        A colour map of matplotlib's, which is made even.
     span : (float, float)
         The part of it that does not look like a spaxel without values.
     empty : (float, float)
@@ -60,11 +61,11 @@ class MapStyle:
 
     def colour_map(self) -> ListedColormap:
         """256 colours."""
-        return ListedColormap(colormaps[self.colours](np.linspace(*self.span, 256)))
+        return ListedColormap(even_colours(self.colours, self.span))
 
     def palette(self) -> list[str]:
         """256 colours as ``#rrggbb``."""
-        return [to_hex(colour) for colour in colormaps[self.colours](np.linspace(*self.span, 256))]
+        return [to_hex(colour) for colour in even_colours(self.colours, self.span)]
 
     def values(self, values: NDArray[Any], status: NDArray[Any] | None) -> NDArray[np.floating[Any]]:
         """Values (y, x) in the label's unit; NaN where they are not shown: not trusted, or not positive on a log scale.

@@ -13,7 +13,7 @@ from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.mock_galaxy import MockConfig
 from galprote.pipeline.section import Section
 
-#: What to write where `null` says that something is unknown.
+#: What to write where `null` says that something is unknown, or a number is beyond its range.
 _WANTED = {
     "redshift": "write its barycentric redshift (z, not a velocity)",
     "ebv": "write the Milky Way's E(B-V) in magnitudes; 0 only if the cube is dereddened already",
@@ -124,7 +124,13 @@ def problem(path: Path, raw: dict[str, Any], item: Any) -> str:
         return f"{path}: {where} = null: unknown{name and f' for {name}'}; {_WANTED[loc[-1]]}{either}"
     shown = f" = {_short(found)}" if isinstance(found, str | int | float | bool | None) else ""
     message = item["msg"].removeprefix("Value error, ")
-    return f"{path}: {where}{shown}: {message[0].lower()}{message[1:]}{_meant(item)}"
+    return f"{path}: {where}{shown}: {message[0].lower()}{message[1:]}{_meant(item)}{_wanted(item)}"
+
+
+def _wanted(item: Any) -> str:
+    """What a number beyond its range should be, where that is known: mostly a velocity for a redshift."""
+    beyond = item["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
+    return f"; {_WANTED[item['loc'][-1]]}" if beyond and item["loc"][-1] in _WANTED else ""
 
 
 def _meant(item: Any) -> str:

@@ -132,9 +132,22 @@ def _centre(maps: xr.Dataset, center: Any) -> tuple[float, float, dict[str, Any]
             row, column = (float(value) for value in center)
         except (TypeError, ValueError):
             raise ProfileError(f"center = {center!r}: expected a SkyCoord, or (y, x) of the cube") from None
+        _refuse_degrees(maps, row, column)
         row, column, how = (row - y.first) / y.step, (column - x.first) / x.step, "given"
     about = {"center": how, "center_y": y.first + y.step * row, "center_x": x.first + x.step * column}
     return row, column, about
+
+
+def _refuse_degrees(maps: xr.Dataset, ra: float, dec: float) -> None:
+    """Refuse two numbers that are meant as a position in degrees: as one they lie on the maps."""
+    if not has_wcs(maps) or not (np.isfinite(ra) and abs(dec) <= 90):
+        return
+    wcs = slice_wcs(maps)
+    found = np.array(wcs.world_to_pixel(SkyCoord(ra, dec, unit="deg")))[::-1]
+    if np.all((found > -0.5) & (found < np.array(wcs.array_shape) - 0.5)):
+        raise ProfileError(
+            f"center = ({ra}, {dec}): expected (y, x) of the cube; a position is SkyCoord({ra}, {dec}, unit='deg')"
+        )
 
 
 def radial_profile(

@@ -106,7 +106,10 @@ def find_target(target: Any, shape: tuple[int, int] | None = None) -> Target:
         try:
             wcs = header if isinstance(header, WCS) else WCS(header)
         except Exception as error:  # astropy raises many types
-            raise ReprojectionError(f"target {type(target).__name__}: no WCS can be read from it: {error}") from error
+            raise ReprojectionError(
+                f"target {type(target).__name__}: no WCS can be read from it ({error}); expected a FITS image, a "
+                "header, maps, or a WCS with its array_shape or shape=(ny, nx)"
+            ) from error
     if not isinstance(wcs, WCS) or not wcs.has_celestial:
         raise ReprojectionError(f"target {type(target).__name__}: it has no celestial WCS")
     shape = shape or _shape(header, wcs)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from galprote.pipeline.maps import open_maps
 from galprote.pipeline.reference_maps import ReferenceOptions
-from galprote.workflows.comparison_figures import draw_comparison
+from galprote.workflows.comparison_figures import comparison_figure, draw_comparison
 from galprote.workflows.comparison_report import comparison_dict, comparison_tables, write_tables
 from galprote.workflows.drawing_style import default_style
 from galprote.workflows.map_comparison import compare_maps
@@ -74,6 +74,30 @@ def test_two_runs(store: Path, folder: Path, capsys: pytest.CaptureFixture[str])
     with Image.open(made / "age_lw.png") as picture:
         assert picture.size[0] > 1500
         assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 200
+
+
+def test_a_figure_has_the_panels_of_the_paper_with_their_numbers(store: Path, folder: Path) -> None:
+    """Maps, difference, PDFs, running difference: a run that is 0.2 dex younger, but for a blob of 36 spaxels."""
+    maps = altered(age_lw=-0.2)
+    maps["age_lw"] += np.random.default_rng(1).normal(0, 0.01, SHAPE).astype(np.float32)
+    maps["age_lw"][10:16, 10:16] += 1.5
+    found = compare_maps(store, write_store(folder / "blob.zarr", maps, sky_header(SHAPE)), ReferenceOptions())
+    item = next(item for item in found.compared if item.quantity.name == "age_lw")
+    axes = {one.get_title(loc="left"): one for one in comparison_figure(found, item).axes}
+    assert {"galprote", "galprote − reference", "Distributions: mean ± sigma", "Difference: mean ± sigma"} < set(axes)
+    difference = np.ma.filled(axes["galprote − reference"].images[-1].get_array().astype(float), np.nan)
+    assert np.nanmedian(difference) == pytest.approx(0.2, abs=2e-3)
+    assert np.nanmin(difference) < -1.2
+    share = item.statistics[0].outliers / item.statistics[0].n
+    assert share == pytest.approx(36 / item.statistics[0].n)
+    every, kept = (patch.get_data() for patch in axes["Difference: mean ± sigma"].patches)
+    assert np.sum(every.values * np.diff(every.edges)) == pytest.approx(1, abs=2e-3)
+    assert np.sum(kept.values * np.diff(kept.edges)) == pytest.approx(1 - share, abs=2e-3)
+    assert kept.edges[np.argmax(kept.values)] == pytest.approx(0.2, abs=0.05)
+    words = [text.get_text() for text in axes["Difference: mean ± sigma"].get_legend().get_texts()]
+    assert words[1] == "no outliers\n+0.20 ± 0.01"
+    (median,) = (line for line in axes["Running difference"].lines if line.get_label() == "median")
+    assert np.median(median.get_ydata()) == pytest.approx(0.2, abs=5e-3)
 
 
 def test_identical_runs_differ_by_nothing(store: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,8 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -97,6 +99,15 @@ def test_the_site_may_load_nothing_from_elsewhere(tmp_path: Path, name: str, tex
             conf.check_nothing_comes_from_elsewhere(tmp_path)
     else:
         conf.check_nothing_comes_from_elsewhere(tmp_path)
+
+
+def test_a_build_ends_with_that_check(tmp_path: Path) -> None:
+    """As Sphinx calls it, with the folder of the site."""
+    heard: dict[str, Any] = {}
+    conf.setup(SimpleNamespace(connect=lambda event, call, **_: heard.update({event: call})))  # type: ignore[arg-type]
+    (tmp_path / "page.html").write_text('<script src="https://example.org/a.js"></script>')
+    with pytest.raises(ExtensionError, match="loads from another host"):
+        heard["build-finished"](SimpleNamespace(outdir=tmp_path), None)
 
 
 def test_the_citation_names_this_version() -> None:

@@ -284,6 +284,6 @@ def test_every_map_has_a_style_and_words_for_pages() -> None:
     for style in STYLES.values():
         assert len(set(style.palette())) > 200
         assert "$" not in style.plain_label({"flux_unit": MUSE_UNIT})
-    assert STYLES["av"].plain_label({}) == "A_V (mag)"
+    assert STYLES["av"].plain_label({}) == "Aᵥ (mag)"
     assert STYLES["flux"].label_for({"flux_unit": MUSE_UNIT}) == flux_label(MUSE_UNIT)
     assert style_of("mine", {"long_name": "H alpha", "units": "mag"}).label == "H alpha  (mag)"

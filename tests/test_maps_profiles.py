@@ -172,6 +172,10 @@ def test_without_a_wcs_radii_are_spaxels() -> None:
         ({"pa": 1.0, "inclination": 90.0}, "less than 90"),
         ({"pa": np.nan}, "pa = nan"),
         ({"center": "there"}, "expected a SkyCoord"),
+        (
+            {"center": (184.7, 14.4)},
+            r"expected \(y, x\) of the cube; a position is SkyCoord\(184.7, 14.4, unit='deg'\)",
+        ),
         ({"edges": [3, 1]}, "increasing radii"),
         ({"edges": [0, 1], "step": 1}, "not both"),
         ({"edges": np.arange(10_002)}, "10000 rings at most"),

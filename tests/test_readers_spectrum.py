@@ -291,6 +291,7 @@ def test_ecsv(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("nothing.txt", "", "no numbers"),
+        ("page.txt", "<html>\n", "one line, and no numbers: <html>"),
         ("words.txt", "hello world\nthis is\nno spectrum\n", "no column is named|not all numbers"),
         ("ragged.txt", "5000 1\n5001 1 1\n5002 1\n", "row 2 of the numbers has 3 columns, expected 2"),
         ("one.txt", "1\n2\n3\n", "1 columns without names"),

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -59,6 +60,26 @@ def test_a_galaxy_without_sky_or_cube_or_errors_has_a_page_that_says_so(store: P
     assert "Missing: it is not known where the cube is" in text
     assert "Error of age" not in text
     assert {found.unit for found in radial_profiles(GalaxyMaps(store))} == {"spaxels"}
+
+
+def test_a_page_has_every_map_with_its_scale_bar_and_the_way_to_north(store: Path) -> None:
+    errors = {f"{name}_error": 0.1 for name in ("age_lw", "metallicity_lw", "av")}
+    change(store, status=0, stellar_mass_density=100.0, **errors)
+    make(store)
+    page = Page(store.with_suffix(".html"))
+    maps = {str(picture["alt"]): unquote(str(picture["src"])) for picture in page.pictures
+            if str(picture["alt"]).startswith("Map of")}  # fmt: skip
+    names = ["age", "metallicity", "dust attenuation", "error of age", "error of metallicity", "error of attenuation"]
+    names += ["flux", "signal to noise", "residuals", "stellar mass density"]
+    for name in names:
+        (svg,) = (picture for alt, picture in maps.items() if alt.startswith(f"Map of {name},"))
+        assert re.search(r">log|>\[M/H\]|>A|>1|>S/N|>rms|>M|>10", svg), "a word at the colour bar"
+    for svg in maps.values():
+        assert re.findall(r'font-size="11">([NE])</text>', svg) == ["N", "E"]
+        ((bar, length),) = re.findall(r"m0 -4h([\d.]+)m0 -4v8.*?>([\d.]+)\u2033<", svg)
+        width, pixels = re.findall(r'<image [^>]*?width="([\d.]+)" height="([\d.]+)"', svg)[0]  # then the colour bar
+        assert float(bar) / float(length) == pytest.approx(float(width) / SHAPE[1] / 0.2, rel=1e-3)  # 0.2 arcsec each
+        assert float(pixels) / SHAPE[0] == pytest.approx(float(width) / SHAPE[1], rel=1e-3)
 
 
 def test_a_cube_that_comes_back_is_used(again: Path) -> None:

@@ -211,7 +211,11 @@ def refusal(folder: Path, survey: dict[str, Any] | str) -> str:
         ({"foreground": None}, "galaxies[0].foreground: missing; it has no default"),
         ({"redshift": None}, "galaxies[0].redshift: missing; it has no default"),
         ({"redshift": -0.2}, "galaxies[0].redshift = -0.2: input should be greater than -0.01"),
-        ({"redshift": 2406.0}, "galaxies[0].redshift = 2406.0: input should be less than or equal to 0.5"),
+        (
+            {"redshift": 2406.0},
+            "galaxies[0].redshift = 2406.0: input should be less than or equal to 0.5; write its "
+            "barycentric redshift (z, not a velocity)",
+        ),
         ({"redshift": float("nan")}, "galaxies[0].redshift = nan: "),
         ({"foreground": {"ebv": -0.1}}, "galaxies[0].foreground.ebv = -0.1: input should be greater than"),
         ({"foreground": {"ebv": 0.1, "law": "CCM98"}}, "galaxies[0].foreground.law = 'CCM98': input should be 'O94'"),

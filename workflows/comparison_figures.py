@@ -1,4 +1,4 @@
-"""Figures of a comparison, one a quantity: both maps, their difference, PDFs, running difference, one against another.
+"""Figures of a comparison, one a quantity: maps, their difference, PDFs, running difference, one against the other.
 
 They are those of section 4.3 of the paper (figures 13 to 18), with the expected error and the outliers beside.
 """
@@ -22,6 +22,7 @@ from galprote.pipeline.map_panel import Canvas, draw_bar, draw_kinds, draw_sky, 
 from galprote.pipeline.map_styles import INK, UNFITTED_COLOUR, UNTRUSTED_COLOUR, MapStyle, nice_limits, style_of
 from galprote.pipeline.quality import Kinds, Status
 from galprote.pipeline.whole_files import appearing
+from galprote.workflows.comparison_distributions import OURS, TITLE, draw_differences, draw_distributions, ends_of
 from galprote.workflows.drawing_style import default_style
 from galprote.workflows.map_comparison import ComparedMap, MapComparison
 
@@ -29,9 +30,10 @@ from galprote.workflows.map_comparison import ComparedMap, MapComparison
 PANEL: Final = (3.3, 3.6)
 LEFT, RIGHT, TOP, BOTTOM, BESIDE, BETWEEN = 0.75, 0.35, 1.15, 0.85, 1.35, 0.8
 LOWER: Final = 2.9
+#: Between the lower panels, and for the colour bar beside the last.
+GAP, BAR = 0.85, 0.65
 DPI: Final = 120
 GREY: Final = "#666666"
-OURS, THEIRS, BAND = "#0072b2", "#d55e00", "#0072b2"
 #: Groups of outliers that are numbered in the difference map.
 NUMBERED: Final = 5
 #: What a difference map has for colours: blue, white, red.
@@ -63,13 +65,15 @@ def comparison_figure(found: MapComparison, item: ComparedMap) -> Figure:
         axes = figure.add_axes(_box(left + shift, bottom, canvas.width, canvas.height, figure))
         bar = figure.add_axes(_box(left + shift + canvas.width + 0.08, bottom, 0.12, canvas.height, figure))
         upper.append((axes, bar))
-    lower = [figure.add_axes(_box(left, BOTTOM, PANEL[0] + 0.2, LOWER, figure)) for left in lefts]
+    each = (width - LEFT - RIGHT - 3 * GAP - BAR) / 4
+    lower = [figure.add_axes(_box(LEFT + column * (each + GAP), BOTTOM, each, LOWER, figure)) for column in range(4)]
     _draw_maps(upper, found, item, canvas)
     if found.wcs is not None:
         draw_sky(upper[0][0], found.wcs, seen, canvas)
-    _draw_distributions(lower[0], found, item)
-    _draw_running(lower[1], item, reference_name(found))
-    _draw_density(lower[2], item, reference_name(found))
+    draw_distributions(lower[0], item, reference_name(found), _label(item))
+    draw_differences(lower[1], item)
+    _draw_running(lower[2], item, reference_name(found))
+    _draw_density(lower[3], item, reference_name(found))
     for axes in lower:
         _tidy(axes)
     _draw_words(figure, found, item)
@@ -161,30 +165,12 @@ def _number_outliers(axes: Axes, item: ComparedMap) -> None:
         )  # fmt: skip
 
 
-def _draw_distributions(axes: Axes, found: MapComparison, item: ComparedMap) -> None:
-    """PDFs of both maps, over the spaxels that are compared."""
-    pairs = item.pairs
-    low, high = _ends(np.concatenate([pairs.ours, pairs.theirs]))
-    edges = np.linspace(low, high, int(np.clip(2.5 * len(pairs) ** (1 / 3), 10, 60)) + 1)
-    for values, colour, name, dashes in (
-        (pairs.theirs, THEIRS, reference_name(found), "--"), (pairs.ours, OURS, "galprote", "-"),
-    ):  # fmt: skip
-        counts = np.histogram(values, edges)[0] / max(len(values), 1) / (edges[1] - edges[0])
-        label = f"{name}\n{values.mean():.2f} ± {values.std():.2f}"
-        axes.stairs(counts, edges, color=colour, lw=1.8, ls=dashes, label=label)
-        axes.stairs(counts, edges, color=colour, alpha=0.12, fill=True)
-    axes.set(xlim=(low, high), ylim=(0, None), xlabel=_label(item), ylabel="probability density")
-    axes.set_title("Distributions: mean ± sigma", **TITLE)
-    axes.margins(y=0.15)
-    axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
-
-
 def _draw_running(axes: Axes, item: ComparedMap, name: str) -> None:
     """The running difference with its 16 to 84 % band, and the error that our maps state."""
     along = item.running
     axes.axhline(0.0, color=GREY, lw=0.9)
     marker = "o" if len(along.centre) < 4 else None
-    axes.fill_between(along.centre, along.low, along.high, color=BAND, alpha=0.22, lw=0, label="16 to 84 %")
+    axes.fill_between(along.centre, along.low, along.high, color=OURS, alpha=0.22, lw=0, label="16 to 84 %")
     axes.plot(along.centre, along.median, color=OURS, lw=2.0, marker=marker, label="median")
     if np.isfinite(along.expected).any():
         for sign in (-1, 1):
@@ -193,16 +179,16 @@ def _draw_running(axes: Axes, item: ComparedMap, name: str) -> None:
     axes.set(xlabel=f"{_label(item)}, {name}", ylabel=f"difference  ({item.quantity.unit})")
     ends = np.concatenate([along.low, along.high, along.expected, -along.expected])
     reach = 1.25 * float(np.max(np.abs(ends[np.isfinite(ends)]), initial=1e-3))
-    axes.set_ylim(-reach, 1.35 * reach)
+    axes.set_ylim(-reach, 1.6 * reach)
     axes.set_title("Running difference", **TITLE)
-    axes.legend(frameon=False, fontsize=8.5, loc="upper right", ncols=3, labelcolor=INK, columnspacing=0.8,
+    axes.legend(frameon=False, fontsize=8.5, loc="upper right", ncols=2, labelcolor=INK, columnspacing=0.8,
                 handlelength=1.2, handletextpad=0.5, borderaxespad=0.1)  # fmt: skip
 
 
 def _draw_density(axes: Axes, item: ComparedMap, name: str) -> None:
     """Ours against the reference, as numbers of spaxels."""
     pairs = item.pairs
-    low, high = _ends(np.concatenate([pairs.ours, pairs.theirs]))
+    low, high = ends_of(np.concatenate([pairs.ours, pairs.theirs]))
     edges = np.linspace(low, high, int(np.clip(len(pairs) ** 0.5, 24, 70)) + 1)
     counts = np.histogram2d(pairs.theirs, pairs.ours, bins=(edges, edges))[0].T
     colours = ListedColormap(colormaps["viridis_r"](np.linspace(0.08, 1.0, 256)))
@@ -222,16 +208,6 @@ def _draw_density(axes: Axes, item: ComparedMap, name: str) -> None:
     colour_bar.minorticks_off()
     bar.tick_params(labelsize=9, color=INK, labelcolor=INK, length=2, which="both")
     bar.set_ylabel("spaxels", fontsize=10, color=INK)
-
-
-def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Where histograms begin and end: a hundredth of a per cent may lie beyond."""
-    low, high = (float(end) for end in np.percentile(values, (0.05, 99.95)))
-    room = 0.04 * (high - low) or 0.5
-    return low - room, high + room
-
-
-TITLE: Final[dict[str, Any]] = {"loc": "left", "fontsize": 11, "color": INK, "pad": 6}
 
 
 def _tidy(axes: Axes) -> None:

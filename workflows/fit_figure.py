@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, PowerNorm
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from galprote.model.grids import WAVELENGTH
 from galprote.model.populations import Populations
+from galprote.pipeline.even_colours import even_colours
 from galprote.pipeline.map_styles import INK
 from galprote.pipeline.single import SpectrumFit
 from galprote.workflows.drawing_style import default_style
@@ -127,7 +127,7 @@ def draw_light(
     axes: Axes, populations: Populations, log_ages: NDArray[np.float64], metallicities: NDArray[np.float64]
 ) -> None:
     """Light fractions over age and metallicity, with the mean and its error, of one spectrum."""
-    shades = colormaps["YlGnBu"](np.linspace(0.08, 1.0, 256))
+    shades = even_colours("YlGnBu", (0.08, 1.0))
     shades[:24] = np.linspace((1, 1, 1, 1), shades[24], 24)  # white where there is no light
     colours = ListedColormap(shades)
     grid = populations.grid[0]

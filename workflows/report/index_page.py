@@ -40,7 +40,7 @@ def make_index(survey: SurveyRecord) -> str:
 
 def _scales(*, pictures: bool) -> str:
     """What the table shows."""
-    numbers = "Numbers are medians of the good spaxels. Flagged: with data, but not fitted, masked or not trusted."
+    numbers = "Numbers are medians of the good spaxels. Left out: with data, but not fitted, masked or not trusted."
     if not pictures:
         return f"{numbers} So many galaxies are listed without pictures."
     ends = (f"{label} from {number_words(LIMITS[name][0])} to {number_words(LIMITS[name][1])}"
@@ -114,14 +114,14 @@ def _cells(galaxy: GalaxyRecord) -> list[dict[str, str]]:
         return "" if value is None else fixed_words(float(value))
 
     counts = card["counts"] if card else {}
-    flagged = sum(counts[kind] for kind in ("unfitted", "masked", "untrusted")) if card else None
+    left_out = sum(counts[kind] for kind in ("unfitted", "masked", "untrusted")) if card else None
     fitted = counts.get("fitted", galaxy.fitted if galaxy.finished else None)
     values = (
         ("Redshift", f"{card['redshift']:.5f}" if card else ""),
         ("Median S/N", number_words(float(card["snr"])) if card and card["snr"] is not None else ""),
         ("log₁₀ age", median("age_lw")), ("[M/H]", median("metallicity_lw")), ("Aᵥ", median("av")),
         ("Fitted", f"{fitted:,}" if fitted is not None else ""),
-        ("Flagged", f"{flagged:,}" if flagged is not None else ""),
+        ("Left out", f"{left_out:,}" if left_out is not None else ""),
         ("Time", duration_words(galaxy.seconds) if galaxy.seconds is not None else ""),
     )  # fmt: skip
     return [{"label": label, "value": value} for label, value in values]

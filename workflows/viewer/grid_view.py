@@ -3,11 +3,11 @@
 import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, LinearColorMapper, Range1d
 from bokeh.plotting import figure
-from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
 from galprote.model.grids import AGES_GYR, METALLICITIES
+from galprote.pipeline.even_colours import even_colours
 from galprote.pipeline.map_styles import INK
 
 Axis = NDArray[np.float64]
@@ -20,7 +20,7 @@ class GridView:
         names = ("left", "right", "bottom", "top", "light", "root", "age", "metallicity")
         self.cells = ColumnDataSource({name: [] for name in names})
         self.mean = ColumnDataSource({name: [] for name in ("x", "y", "x0", "x1", "y0", "y1")})
-        shades = colormaps["YlGnBu"](np.linspace(0.08, 1.0, 256))
+        shades = even_colours("YlGnBu", (0.08, 1.0))
         shades[:24] = np.linspace((1, 1, 1, 1), shades[24], 24)  # white where there is no light
         self.mapper = LinearColorMapper([to_hex(shade) for shade in shades], low=0, high=1)
         self.figure = figure(

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Final
 
-from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from galprote.pipeline.even_colours import even_colours
 from galprote.workflows.viewer.shown_map import Shown, limits
 
-#: Colours that one may choose: perceptually uniform, or even in lightness, and told apart without colour vision.
+#: Colours that one may choose: perceptually uniform (RdBu_r: on each side), and told apart without colour vision.
 COLOURS: Final = ("viridis", "cividis", "plasma", "inferno", "magma", "YlGnBu", "gray", "gray_r", "RdBu_r")
 #: What is shown of the values, per cent; None: the quantity's own limits.
 SHARES: Final[dict[str, float | None]] = {"auto": None, "90 %": 90.0, "98 %": 98.0, "99.8 %": 99.8, "all": 100.0}
@@ -46,4 +46,4 @@ def scale_of(shown: Shown, hidden: int, wish: ScaleWish) -> Scale:
 
 
 def _palette(name: str) -> list[str]:
-    return [to_hex(colormaps[name](place / 255)) for place in range(256)]
+    return [to_hex(colour) for colour in even_colours(name)]

@@ -43,6 +43,8 @@ def read_text(path: Path, row: int | None) -> RawSpectrum:
     medium, source = _medium(comments)
     if not all(_is_number(word) for word in rows[0]):
         names, rows = rows[0], rows[1:]
+        if not rows:
+            raise SpectrumError(f"it has one line, and no numbers: {' '.join(names):.60}")
     else:
         names = next((words for words in map(_SEPARATOR.split, comments[::-1]) if len(words) == len(rows[0])
                       and has_spectrum(words)), [])  # fmt: skip
