@@ -130,13 +130,14 @@ class MapView:
             self._compass(self.linked.sky)
 
     def _hover(self) -> HoverTool:
-        tips, sky = "<b>@image</b> &nbsp; y $y{0}, x $x{0}", self.linked.sky
+        tips, sky = "<b>@image{%.4g}</b> &nbsp; y $y{0}, x $x{0}", self.linked.sky
         found = HoverTool(renderers=self.drawn, attachment="horizontal", visible=False)
+        found.formatters = {"@image": "printf"}
         if sky is not None:
             place = {"x": sky.x, "y": sky.y, "ra": sky.ra, "dec": sky.dec, "matrix": list(sky.matrix)}
-            tips = "<b>@image</b> &nbsp; y $y{pixel}, x $x{pixel}<br>$x{sky}"
+            tips = "<b>@image{%.4g}</b> &nbsp; y $y{pixel}, x $x{pixel}<br>$x{sky}"
             formatter = hover("sky_hover", sky=place)
-            found.formatters = {"$x": formatter, "$y": formatter}
+            found.formatters |= {"$x": formatter, "$y": formatter}
         found.tooltips = tips
         return found
 
