@@ -127,6 +127,7 @@ def test_numbers_in_words() -> None:
     ]  # fmt: skip
     assert fixed_words(-0.254) == "−0.25"
     assert flux_words("10**-20 erg Angstrom-1 s-1 cm-2") == "10⁻²⁰ erg s⁻¹ cm⁻² Å⁻¹"
+    assert flux_words("2.5e-20 W/m2/nm") == "2.5 × 10⁻²⁰ W m⁻² nm⁻¹"
     assert flux_words("counts $<b>") == "counts $<b>"
     assert [duration_words(value) for value in (None, 9.96, 125.0, 7260.0)] == ["–", "10.0 s", "2 min", "2 h 1 min"]
     assert ticks((0, 1.5), log=False) == [0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]

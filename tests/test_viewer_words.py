@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from galprote.workflows.viewer.export_csv import selection_csv
-from galprote.workflows.viewer.flux_units import flux_unit
 from galprote.workflows.viewer.selection import at_point, in_box
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError
 from galprote.workflows.viewer.values import numbers_of
@@ -40,11 +39,6 @@ def test_compared_numbers_have_the_same_decimals():
     assert alike([1.5, 1.50002, -2e-5]) == ["1.500", "1.500", "0.000"]
     assert alike([16177.4, 16100.0, 77.4], 661.2) == ["16,177", "16,100", "77"]
     assert alike([2e-17, float("nan"), float("nan")]) == ["2.00e\N{MINUS SIGN}17", "–", "–"]
-
-
-def test_flux_units_are_written_as_people_do():
-    assert flux_unit(stores.UNIT) == "10⁻²⁰ erg s⁻¹ cm⁻² Å⁻¹"
-    assert flux_unit("counts per fortnight") == "counts per fortnight"
 
 
 def test_names_that_look_like_html_do_not_become_it(folder):

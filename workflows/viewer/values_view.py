@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galprote.pipeline.map_styles import style_of
 from galprote.pipeline.quality import Status
-from galprote.workflows.viewer.flux_units import flux_unit
+from galprote.workflows.report.words import flux_words
 from galprote.workflows.viewer.selection import Selection
 from galprote.workflows.viewer.stored import StoredGalaxy
 from galprote.workflows.viewer.values import Numbers, flag_counts
@@ -109,7 +109,7 @@ def _flux_words(galaxy: StoredGalaxy, numbers: Sequence[Numbers]) -> str:
     if not any(str(galaxy.attributes(found.name).get("units", "")) and not _unit(galaxy, found.name)
                for found in numbers):  # fmt: skip
         return ""
-    return f"<p>flux in {escape(flux_unit(str(galaxy.about.get('flux_unit', ''))))}</p>"
+    return f"<p>flux in {escape(flux_words(str(galaxy.about.get('flux_unit', ''))))}</p>"
 
 
 def _unit(galaxy: StoredGalaxy, name: str) -> str:
