@@ -194,6 +194,23 @@ def test_a_spaxel_has_values_and_errors(galaxy):
     assert lines.bands[np.abs(WAVELENGTH - 6005) < 3].all()  # the survey's own mask
 
 
+def test_a_bin_has_the_mean_of_what_its_spaxels_have_each(folder):
+    """Not the value of the spaxel that comes first: of rows and columns 0 to 9 that is 0, the mean 94.5."""
+    maps = stores.simple_maps((12, 20))
+    maps |= {name: np.full((12, 20), 9.5, np.float32) for name in ("age_lw", "age_lw_error")}
+    maps["bin_id"] = np.arange(20)[None].repeat(12, axis=0).astype(np.int32) // 10
+    maps["bin_id"][10:] = -1
+    maps["spaxel_flux"] = np.arange(240, dtype=np.float32).reshape(12, 20)
+    stores.write_store(folder / "OWN.zarr", maps, bins={"bin": np.arange(2, dtype=np.int32)}, header=None)
+    found = StoredGalaxy(folder / "OWN.zarr")
+    selection = at_point(found, 5, 7)
+    assert selection is not None
+    numbers = {item.name: item for item in numbers_of(found, selection, 0)}
+    assert numbers["spaxel_flux"].value == 94.5
+    assert np.isnan(numbers["spaxel_flux"].error)
+    assert (numbers["age_lw"].value, numbers["age_lw"].error) == (9.5, 9.5)
+
+
 def test_spectra_of_bins_are_found_by_their_numbers(binned):
     for x, wanted in ((3, 7.0), (13, 5.0)):
         selection = at_point(binned, x, 2)
