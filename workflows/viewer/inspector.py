@@ -95,11 +95,14 @@ class Inspector:
         assert self.selection is not None
         self.side.numbers.text = table(self.galaxy, self.selection, self._look.numbers, self._look.others, self._hidden)
         if not self._problem:
-            self.side.working(self._fitting_words() if self._waiting else "")
+            self.side.working(self.waits_for())
         self._show()
 
+    def waits_for(self) -> str:
+        """What of the selection is not there yet, in words; '' if nothing is missing."""
+        return self._fitting_words() if self._waiting else ""
+
     def _fitting_words(self) -> str:
-        """What the page waits for."""
         packed = self.spectra.unpacks
         if packed is not None:
             return f"{unpacking_words(packed)} Then the spectrum is fitted…"
