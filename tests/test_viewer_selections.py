@@ -12,6 +12,7 @@ from galprote.workflows.viewer.look import lines_of, look_at
 from galprote.workflows.viewer.selection import Selection, at_point, in_box, in_lasso, outline
 from galprote.workflows.viewer.stored import StoredGalaxy
 from galprote.workflows.viewer.values import numbers_of
+from galprote.workflows.viewer.values_view import table, title
 from tests import stores
 from tests.viewer_galaxies import SHAPE, always, write_binned, write_galaxy
 
@@ -92,6 +93,9 @@ def test_a_huge_region_is_thinned_evenly_and_says_so(galaxy, monkeypatch):
     assert (x0.min(), x1.max(), y0.min(), y1.max()) == (-0.5, 89.5, -0.5, 29.5)
     numbers = {found.name: found for found in numbers_of(galaxy, selection, UNRELIABLE)}
     assert numbers["age_lw"].value == pytest.approx(9.145, abs=0.01)
+    assert title(galaxy, selection) == "Region of 2,700 spaxels (one in 3 rows and columns stands for all)"
+    few = Selection(np.array([5, 5]), np.array([50, 53]), "region", step=3)
+    assert "1 of 2 spaxels that were read count" in table(galaxy, few, [], [], UNRELIABLE)
 
 
 def test_bins_of_too_many_spaxels_are_thinned_too(binned, monkeypatch):
