@@ -18,6 +18,7 @@ from galprote.workflows.report.map_picture import ticks
 from galprote.workflows.report.radial import radial_profiles
 from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.words import duration_words, fixed_words, flux_words, number_words
+from tests import stores
 from tests.report_surveys import SHAPE, change
 
 
@@ -74,6 +75,17 @@ def test_examples_are_the_ends_and_the_middle_of_the_scatter(store: Path) -> Non
     assert places["Worst fit"] == (SHAPE[0] - 2, SHAPE[1] - 1)
     assert places["Median fit"] == (1 + (SHAPE[0] - 2) // 2, 0)
     assert "S/N of at least 20" in found.rule
+
+
+def test_a_bin_is_no_example_twice(tmp_path: Path) -> None:
+    """The best bin has most of the spaxels, so the spaxel in the middle is its, too."""
+    maps = stores.simple_maps((6, 10))
+    maps["bin_id"] = np.where(np.arange(10) < 7, 1, 2)[None].repeat(6, axis=0).astype(np.int32)
+    maps["noise_scale"], maps["snr"] = maps["bin_id"].astype(np.float32), np.full((6, 10), 30.0, np.float32)
+    stores.write_store(tmp_path / "B.zarr", maps, bins={"bin": np.array([1, 2], dtype=np.int32)})
+    found = choose(GalaxyMaps(tmp_path / "B.zarr"))
+    assert found is not None
+    assert [(example.title, example.bin) for example in found.chosen] == [("Best fit", 1), ("Worst fit", 2)]
 
 
 def change_status(store: Path, row: int, bit: Status) -> None:
