@@ -35,6 +35,7 @@ from galprote.pipeline.map_styles import (
 )
 from galprote.pipeline.map_wcs import as_image, has_wcs, slice_wcs
 from galprote.pipeline.quality import UNRELIABLE, Kinds, Status
+from galprote.pipeline.trusted_light import status_bits
 
 UNTRUSTED: Final = ("grey", "hatch", "show")
 GOOD_COLOUR: Final = "#0072b2"
@@ -101,8 +102,7 @@ def _checked(maps: xr.Dataset, name: str, untrusted: str) -> tuple[NDArray[Any],
     values = np.asarray(as_image(maps[name]))
     if "status" not in maps:
         return values, np.where(np.isfinite(values), 0, int(Status.NO_DATA)).astype(np.int32)
-    status = as_image(maps["status"])
-    return values, np.asarray(status.fillna(int(Status.NO_DATA))).astype(np.int32)
+    return values, np.asarray(as_image(status_bits(maps["status"]))).astype(np.int32)
 
 
 def _new_axes(shape: tuple[int, ...], wcs: WCS | None) -> Axes:
