@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from unittest import mock
 
+import numpy as np
 import pytest
 from bokeh.document import Document
 from tornado.httpclient import AsyncHTTPClient
@@ -109,6 +110,25 @@ def test_a_saved_file_does_not_hide_that_a_fit_is_waited_for(galaxy, monkeypatch
     page._save(lambda _: b"bytes", "x.csv", "text/csv")
     assert sent.wait(5)
     assert "Fitting the spectrum again" in page.side.state.text
+    page.close()
+
+
+def test_a_map_that_the_other_run_lacks_is_said(folder):
+    """As trust where the other's weights had no appraisal: the page goes on, and shows it where it is."""
+    maps = stores.simple_maps((6, 8))
+    for name, more in (("WITH", {"trust": np.full((6, 8), 0.5, np.float32)}), ("WITHOUT", {})):
+        stores.write_store(folder / f"{name}.zarr", maps | more)
+    galaxy, other = (StoredGalaxy(folder / f"{name}.zarr") for name in ("WITH", "WITHOUT"))
+    page = Page(Document(), galaxy, other, Spectra(galaxy))
+    page.controls[0].product.value = "trust"  # B follows
+    for run in ("other run", "A − B"):
+        page.controls[1].run.value = run
+        assert "WITHOUT.zarr has no map trust." in page.side.refusal.text
+        assert np.isnan(page.views[1].image.data["image"][0]).all()
+        assert (page.views[0].image.data["image"][0] == 0.5).all()
+    page.controls[0].product.value = "age_lw"
+    assert page.side.refusal.text == ""
+    assert (page.views[1].image.data["image"][0] == 0).all()
     page.close()
 
 

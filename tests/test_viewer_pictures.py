@@ -65,7 +65,7 @@ def test_flags_hide_and_differences_subtract(galaxy):
     assert not apart.refusal
     refused = Shown(galaxy, "age_lw", (galaxy, "metallicity_lw"))
     assert "age_lw (dex(yr)) and metallicity_lw (dex): their units differ" in refused.refusal
-    assert (refused.style.title, refused.style.label) == ("Age − Metallicity", "units differ")
+    assert (refused.style.title, refused.style.label) == ("Age − Metallicity", "nothing to show")
     assert not np.isfinite(refused.values(whole, UNRELIABLE)).any()
     scale = scale_of(apart, UNRELIABLE, ScaleWish(share="98 %"))
     assert scale.low == -scale.high  # white is no difference
