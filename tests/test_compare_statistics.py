@@ -105,3 +105,15 @@ def test_a_planted_blob_is_named_at_its_place() -> None:
     assert second.remarks == ("faint, S/N 8",)
     assert (found.labels[18:22, 29:32] == 1).all()
     assert np.isnan(first.ra)
+
+
+def test_where_most_differ_by_nothing_there_are_no_sigma() -> None:
+    """Two runs of one cube: half of the spaxels are the same, so a deviation has no scale, and is not called one."""
+    maps: dict[str, Any] = smooth_maps(SHAPE)
+    theirs = maps["age_lw"].astype(float)
+    ours = theirs.copy()
+    ours[30, 30], ours[20:22, 20] = theirs[30, 30] + 3.0, theirs[20:22, 20] - 0.5
+    found = find_outliers(ours, theirs, np.full(SHAPE, 0.1), maps)
+    assert [(group.y, group.x, group.spaxels) for group in found.groups] == [(30, 30, 1), (20, 20, 2)]  # by squares
+    assert np.isnan([group.in_sigma for group in found.groups]).all()
+    assert found.groups[0].in_errors == pytest.approx(30)
