@@ -1,6 +1,7 @@
 """What the viewer selects, and what it reads of it; its page is clicked in test_viewer_browser."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from galprote.model.grids import KEPT, WAVELENGTH
 from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE
 from galprote.workflows.viewer.chunked import read_mean
 from galprote.workflows.viewer.look import lines_of, look_at
+from galprote.workflows.viewer.refitting import Refit
 from galprote.workflows.viewer.selection import Selection, at_point, in_box, in_lasso, outline
 from galprote.workflows.viewer.stored import StoredGalaxy
 from galprote.workflows.viewer.values import numbers_of
@@ -196,6 +198,17 @@ def test_a_spaxel_has_values_and_errors(galaxy):
     assert np.isnan(lines.flux).all()
     assert (lines.bands >= ~KEPT).all()
     assert lines.bands[np.abs(WAVELENGTH - 6005) < 3].all()  # the survey's own mask
+
+
+def test_a_fit_gives_the_noise_and_the_store_the_residual_of_a_spaxel(galaxy):
+    flux, no = np.full((1, 948), 5.0, np.float32), np.zeros((1, 948), bool)
+    fit = SimpleNamespace(flux=flux, model=flux - 1, error=flux / 50, bands=no[0], masked=no, replaced=no)
+    for selection, residual in ((at_point(galaxy, 20, 10), 20010.0), (in_box(galaxy, 20, 22, 10, 10), 1.0)):
+        assert selection is not None
+        look = look_at(galaxy, None, selection, UNRELIABLE, always)
+        lines = lines_of(galaxy, look, Refit(fit, len(selection)), 948)
+        assert lines.residual[0] == pytest.approx(residual)
+        np.testing.assert_allclose([lines.low, lines.high], [948 * [-0.1], 948 * [0.1]], rtol=1e-6)
 
 
 def test_a_bin_has_the_mean_of_what_its_spaxels_have_each(folder):
