@@ -64,7 +64,7 @@ class MapsAccessor:
         Raises
         ------
         ProfileError
-            If there is no map `status`.
+            If there is no map `status`, or it was averaged.
         """
         return trusted_light.trusted(self._maps)
 
@@ -216,6 +216,8 @@ class MapsAccessor:
         ------
         PlotError
             If there is no such map, or it cannot be drawn as asked.
+        ProfileError
+            If `status` was averaged.
         SkyError
             If it has more axes than y and x.
         """

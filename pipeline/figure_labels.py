@@ -9,7 +9,8 @@ def plain(value: float, _: int = 0) -> str:
     """Write a positive number: as a power of ten only where that is shorter."""
     if 1e-3 <= value < 1e5:
         return f"{value:g}"
-    digits, power = f"{value:.0e}".split("e")
+    digits, power = f"{value:.5e}".split("e")
+    digits = digits.rstrip("0").rstrip(".")
     return rf"${digits} \times 10^{{{int(power)}}}$" if digits != "1" else rf"$10^{{{int(power)}}}$"
 
 

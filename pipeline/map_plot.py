@@ -35,6 +35,7 @@ from galprote.pipeline.map_styles import (
 )
 from galprote.pipeline.map_wcs import as_image, has_wcs, slice_wcs
 from galprote.pipeline.quality import UNRELIABLE, Kinds, Status
+from galprote.pipeline.trusted_light import status_bits
 
 UNTRUSTED: Final = ("grey", "hatch", "show")
 GOOD_COLOUR: Final = "#0072b2"
@@ -69,6 +70,7 @@ def plot_map(
     if wcs_axes and wcs is None:
         raise PlotError(f"{maps.attrs.get('galaxy', 'these maps')}: no celestial WCS, so there are no WCSAxes")
     style = style_of(name, maps[name].attrs)
+    _check_limits(style, limits)
     axes = ax or _new_axes(values.shape, wcs if wcs_axes else None)
     kinds = Kinds.of(status)
     if name == "status":
@@ -101,8 +103,14 @@ def _checked(maps: xr.Dataset, name: str, untrusted: str) -> tuple[NDArray[Any],
     values = np.asarray(as_image(maps[name]))
     if "status" not in maps:
         return values, np.where(np.isfinite(values), 0, int(Status.NO_DATA)).astype(np.int32)
-    status = as_image(maps["status"])
-    return values, np.asarray(status.fillna(int(Status.NO_DATA))).astype(np.int32)
+    return values, np.asarray(as_image(status_bits(maps["status"]))).astype(np.int32)
+
+
+def _check_limits(style: MapStyle, limits: tuple[float, float] | None) -> None:
+    if limits is None or (np.isfinite(limits).all() and (min(limits) > 0 or not style.log)):
+        return
+    above = f" above 0, for {style.name} has a logarithmic scale" if style.log else ""
+    raise PlotError(f"limits = {limits}: expected two finite numbers{above}")
 
 
 def _new_axes(shape: tuple[int, ...], wcs: WCS | None) -> Axes:

@@ -34,7 +34,7 @@ class Group:
         Means over the group.
     in_sigma, in_errors : float
         Its mean deviation from the median difference in robust standard deviations, and its mean difference in
-        expected errors (NaN without them).
+        expected errors. NaN where the former are 0 (over half of the differences are the same), or errors not known.
     snr, trust : float
         Medians of our maps.
     flags : tuple of str
@@ -96,8 +96,8 @@ def find_outliers(
     odd[compared] = outlying(flat, error[compared])
     if not odd.any():
         return Outliers(np.zeros(odd.shape, dtype=np.int32), ())
-    middle, sigma = float(np.median(flat)), robust_sigma(flat)
-    deviation = (difference - middle) / sigma if sigma > 0 else np.sign(difference - middle)
+    sigma = robust_sigma(flat) or np.nan
+    deviation = difference - np.median(flat)
     labels = _labelled(odd & (deviation > 0), odd & (deviation < 0))
     weight = ndimage.sum_labels(deviation**2, labels, np.arange(1, labels.max() + 1))
     rank = np.zeros(labels.max() + 1, dtype=np.int32)
@@ -105,7 +105,7 @@ def find_outliers(
     labels = rank[labels]
     boxes = ndimage.find_objects(labels)
     maps = {"ours": ours, "theirs": theirs, "error": error, "deviation": deviation, **about}
-    groups = tuple(_group(number + 1, box, labels, maps) for number, box in enumerate(boxes[:most]))
+    groups = tuple(_group(number + 1, box, labels, maps, sigma) for number, box in enumerate(boxes[:most]))
     return Outliers(labels, groups)
 
 
@@ -117,7 +117,13 @@ def _labelled(high: NDArray[np.bool_], low: NDArray[np.bool_]) -> NDArray[np.int
     return labels
 
 
-def _group(number: int, box: tuple[slice, slice], labels: NDArray[np.int32], maps: Mapping[str, NDArray[Any]]) -> Group:
+def _group(
+    number: int,
+    box: tuple[slice, slice],
+    labels: NDArray[np.int32],
+    maps: Mapping[str, NDArray[Any]],
+    sigma: float,
+) -> Group:
     """Describe a group within its box."""
     inside = labels[box] == number
     here = {name: values[box][inside] for name, values in maps.items()}
@@ -136,7 +142,7 @@ def _group(number: int, box: tuple[slice, slice], labels: NDArray[np.int32], map
         ours=float(here["ours"].mean()),
         reference=float(here["theirs"].mean()),
         difference=float(difference.mean()),
-        in_sigma=float(here["deviation"].mean()),
+        in_sigma=float(here["deviation"].mean()) / sigma,
         in_errors=_mean(errors),
         snr=_middle(here.get("snr")),
         trust=_middle(here.get("trust")),

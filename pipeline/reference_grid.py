@@ -1,7 +1,7 @@
 """Maps on other pixels -> on our spaxels, by their WCS."""
 
 import warnings
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from astropy.wcs import WCS
@@ -46,17 +46,27 @@ class OntoSpaxels:
         ignore_wcs: bool = False,
     ) -> None:
         self._wcs, self._our_wcs, self._shape, self.binned = wcs, our_wcs, our_shape, binned
+        self._theirs: tuple[int, ...] = tuple(shape)
         self.words = ""
         self.same = True
         self._picked: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]] | None = None
         if wcs is None or our_wcs is None or ignore_wcs:
-            if tuple(shape) != our_shape:
-                why = (
-                    "they are compared pixel by pixel" if ignore_wcs else "without a WCS in both they must be the same"
-                )
-                raise ConfigError(f"reference: {_text(shape)} pixels (y x x), our maps have {_text(our_shape)}: {why}")
-            self.words = "compared pixel by pixel" + ("" if ignore_wcs else ": no WCS in both")
-            return
+            self._count(ignore_wcs=ignore_wcs)
+        else:
+            self._place(wcs, our_wcs)
+
+    def _count(self, *, ignore_wcs: bool) -> None:
+        """Take the pixels for ours."""
+        if self._theirs != self._shape:
+            why = "they are compared pixel by pixel" if ignore_wcs else "without a WCS in both they must be the same"
+            raise ConfigError(
+                f"reference: {_text(self._theirs)} pixels (y x x), our maps have {_text(self._shape)}: {why}"
+            )
+        self.words = "compared pixel by pixel" + ("" if ignore_wcs else ": no WCS in both")
+
+    def _place(self, wcs: WCS, our_wcs: WCS) -> None:
+        """Find out which pixels our spaxels are, or lie between."""
+        shape, our_shape = self._theirs, self._shape
         x, y = _places(wcs, our_wcs, our_shape)
         inside = (x > -0.5) & (y > -0.5) & (x < shape[1] - 0.5) & (y < shape[0] - 0.5)
         if not inside.any():
@@ -65,7 +75,7 @@ class OntoSpaxels:
             )
         rows, columns = np.mgrid[: our_shape[0], : our_shape[1]]
         offset = float(np.nanmax(np.hypot(x - columns, y - rows)))
-        self.same = tuple(shape) == our_shape and offset < SAME
+        self.same = shape == our_shape and offset < SAME
         if self.same:
             return
         nearest = np.rint(x[inside]), np.rint(y[inside])
@@ -76,31 +86,42 @@ class OntoSpaxels:
             )
         else:
             sizes = [float(np.mean(proj_plane_pixel_scales(item))) * 3600 for item in (wcs, our_wcs)]
-            how = "nearest pixel" if binned else "bilinear"
+            how = "nearest pixel" if self.binned else "bilinear"
             self.words = (
                 f"from its {_text(shape)} pixels of {sizes[0]:.3g} arcsec onto our {_text(our_shape)} of {sizes[1]:.3g}"
                 f" ({how}), {inside.mean():.0%} of which it covers"
             )
 
+    def require(self, image: NDArray[Any], name: str) -> None:
+        """Refuse an image that is not on the reference's pixels.
+
+        Raises
+        ------
+        ConfigError
+            If its shape is another one.
+        """
+        if image.shape != self._theirs:
+            raise ConfigError(
+                f"reference: {name} has {_text(image.shape)} pixels (y x x), the first map {_text(self._theirs)}: they "
+                "must be the same; compare one of them only, with --quantity"
+            )
+
     def __call__(self, image: NDArray[np.floating]) -> Array:
         """Bring an image (y, x) onto our spaxels; NaN where there is none."""
-        if self.same:
-            return np.asarray(image, dtype=np.float64)
-        return self._projected(np.asarray(image, dtype=np.float64), "nearest-neighbor" if self.binned else "bilinear")
+        return self._brought(image, "nearest-neighbor" if self.binned else "bilinear")
 
     def numbers(self, image: NDArray[np.integer]) -> NDArray[np.int32]:
         """Bring an image of bin numbers onto our spaxels; -1 where there are none."""
-        if self.same:
-            return np.asarray(image, dtype=np.int32)
-        found = self._projected(np.where(image < 0, np.nan, image), "nearest-neighbor")
+        found = self._brought(np.where(image < 0, np.nan, image), "nearest-neighbor")
         return np.where(np.isfinite(found), np.rint(np.nan_to_num(found)), -1).astype(np.int32)
 
     def flags(self, image: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Bring an image of flags onto our spaxels; False where there are none."""
-        if self.same:
-            return np.asarray(image, dtype=bool)
-        found: NDArray[np.bool_] = self._projected(np.asarray(image, dtype=np.float64), "nearest-neighbor") > 0.5
-        return found
+        return self._brought(image, "nearest-neighbor") > 0.5
+
+    def _brought(self, image: NDArray[Any], order: str) -> Array:
+        values = np.asarray(image, dtype=np.float64)
+        return values if self.same else self._projected(values, order)
 
     def _projected(self, image: Array, order: str) -> Array:
         if self._picked is not None:

@@ -179,6 +179,9 @@ def _on_spaxels(file: ReferenceFile, path: Path, maps: xr.Dataset, options: Refe
     onto = OntoSpaxels(
         file.wcs, first.shape, our_wcs, shape, binned=file.bins is not None, ignore_wcs=options.ignore_wcs
     )
+    for image, what in ((file.good, "its map of flags"), (file.bins, "its map of bins")):
+        if image is not None:
+            onto.require(image, what)
     good = np.ones(shape, dtype=bool) if file.good is None else onto.flags(file.good)
     found = tuple(_map(BY_NAME[name], file, named[name], onto, options, _middle(maps, name)) for name in common)
     if not any(np.isfinite(item.values).any() for item in found):
@@ -221,6 +224,8 @@ def _map(
     plane = file.planes[name]()
     beside = next((other for other in error_names(name) if other in file.planes), None)
     error = file.planes[beside]().values if beside else np.full(plane.values.shape, np.nan)
+    onto.require(plane.values, name)
+    onto.require(error, beside or name)
     unit = options.units.get(quantity.name, plane.unit)
     values, error, words = convert(quantity, plane.values, error, unit, ours)
     if made_of:

@@ -25,17 +25,35 @@ def trusted(maps: xr.Dataset) -> xr.DataArray:
     Raises
     ------
     ProfileError
-        If there is no map `status`.
+        If there is no map `status`, or it was averaged.
     """
     if "status" not in maps:
         raise ProfileError("these maps have no `status`: keep it beside the others, ds[['age_lw', 'status']]")
-    status = maps["status"]
-    bits = int(status.attrs.get("unreliable_bits", int(UNRELIABLE)))
-    if status.dtype.kind == "f":  # `where` makes room for NaN
-        status = status.fillna(int(Status.NO_DATA)).astype("int32")
+    bits = int(maps["status"].attrs.get("unreliable_bits", int(UNRELIABLE)))
+    status = status_bits(maps["status"])
     good: xr.DataArray = (status & bits) == 0
     good.attrs = {"long_name": "fitted and trusted"}
     return good.rename("good")
+
+
+def status_bits(status: xr.DataArray) -> xr.DataArray:
+    """The map `status` as whole numbers, also where `where` has made floats of them: NaN is a spaxel without data.
+
+    Raises
+    ------
+    ProfileError
+        If it was averaged, by `coarsen` for example: a mean of bits is other bits.
+    """
+    if status.dtype.kind != "f":
+        return status
+    known = status.fillna(int(Status.NO_DATA))
+    whole = known.astype("int32")
+    if bool((whole != known).any()):
+        raise ProfileError(
+            "`status` holds bits, and averages of these mean nothing: average what is good, "
+            "ds.where(ds.galprote.good()).drop_vars('status')"
+        )
+    return whole
 
 
 def brightest(maps: xr.Dataset) -> tuple[float, float]:

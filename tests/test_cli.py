@@ -9,6 +9,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from galprote.workflows import terminal
 from galprote.workflows.cluster import dashboard_address
 from galprote.workflows.progress import LiveProgress
 from galprote.workflows.reporting import results_table
@@ -154,14 +155,28 @@ def test_inspect(capsys: Capture, cube: Path, tmp_path: Path) -> None:
 
 def test_brackets_in_a_message_are_no_markup() -> None:
     why = "[mask] is no [/path] of file.fits[DQ]"
+    with terminal.console.capture() as shown:
+        terminal.show(results_table([GalaxyResult("N1", "failed", error=why)]))
+        terminal.show(why)
+        terminal.say(why)
+    assert shown.get().count(why) == 3
     console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
-    console.print(results_table([GalaxyResult("N1", "failed", error=why)]))
     with LiveProgress(console) as progress:
         progress.start("N1", 10, 0)
         progress.finish("N1", why)
         progress.message(why)
     assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().count(why) >= 3
+    assert console.file.getvalue().count(why) >= 2
+
+
+def test_brackets_in_a_path_are_no_markup(capsys: Capture, tmp_path: Path) -> None:
+    """`[nm]` would be a style that is not known, and go; `[/b]` one that was never begun, and an error."""
+    path = tmp_path / "[nm]" / "[" / "b].fits"
+    path.parent.mkdir(parents=True)
+    surveys.write_cube(path)
+    code, output, error = call(capsys, "inspect", path)
+    assert (code, error) == (0, "")
+    assert "/[nm]/[/b].fits" in "".join(line.strip() for line in output.splitlines())
 
 
 def test_a_busy_port_is_left_to_others() -> None:

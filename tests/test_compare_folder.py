@@ -9,7 +9,7 @@ import pytest
 
 from galprote.model.errors import ConfigError
 from galprote.workflows.comparison_folder import comparison_folder
-from tests.map_files import sky_header, smooth_maps, write_store
+from tests.map_files import sky_header, smooth_maps, write_images, write_store
 from tests.surveys import call
 
 SHAPE = (40, 50)
@@ -51,6 +51,16 @@ def test_figures_of_an_earlier_comparison_go(store: Path, tmp_path: Path, capsys
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "age_lw.png", "comparison.csv", "comparison.json", "mine.png", "outliers.csv", "ppxf.csv", "t50.png",
     ]  # fmt: skip
+
+
+def test_a_run_s_folder_stands_for_its_store_and_names_are_no_formulas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_store(tmp_path / "run" / "NGC1.zarr", smooth_maps(SHAPE), sky_header(SHAPE))
+    images = {"AGE_LW": (smooth_maps(SHAPE)["age_lw"], "log(yr)")}
+    reference = write_images(tmp_path / "a$^$b.fits", images, sky_header(SHAPE))
+    assert call(capsys, "compare", tmp_path / "run", "--reference", reference, "--quiet")[0] == 0
+    assert (tmp_path / "run" / "compare" / "NGC1-vs-a$^$b" / "age_lw.png").is_file()
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_computing(

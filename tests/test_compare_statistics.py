@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from galprote.pipeline.comparison import Pairs, compare_pairs, outlying, robust_sigma, running
+from galprote.pipeline.comparison_bins import pairs_in_bins
 from galprote.pipeline.outliers import find_outliers
 from tests.map_files import smooth_maps
 
@@ -105,3 +106,24 @@ def test_a_planted_blob_is_named_at_its_place() -> None:
     assert second.remarks == ("faint, S/N 8",)
     assert (found.labels[18:22, 29:32] == 1).all()
     assert np.isnan(first.ra)
+
+
+def test_where_most_differ_by_nothing_there_are_no_sigma() -> None:
+    """Two runs of one cube: half of the spaxels are the same, so a deviation has no scale, and is not called one."""
+    maps: dict[str, Any] = smooth_maps(SHAPE)
+    theirs = maps["age_lw"].astype(float)
+    ours = theirs.copy()
+    ours[30, 30], ours[20:22, 20] = theirs[30, 30] + 3.0, theirs[20:22, 20] - 0.5
+    found = find_outliers(ours, theirs, np.full(SHAPE, 0.1), maps)
+    assert [(group.y, group.x, group.spaxels) for group in found.groups] == [(30, 30, 1), (20, 20, 2)]  # by squares
+    assert np.isnan([group.in_sigma for group in found.groups]).all()
+    assert found.groups[0].in_errors == pytest.approx(30)
+
+
+def test_bins_without_light_are_averaged_by_area() -> None:
+    ours, nothing = np.array([1.0, 3.0, 1.0, 3.0, 9.0]), np.zeros(5)
+    pairs = Pairs(ours, nothing, nothing + 0.1, nothing + 20)
+    light = np.array([3.0, 1.0, -3.0, np.nan, 1.0])  # the last spaxel is in no bin
+    found = pairs_in_bins(pairs, nothing + 0.1, nothing, np.array([5, 5, 7, 7, -1], dtype=np.int32), light)
+    assert found.ours.tolist() == [1.5, 2.0]
+    assert found.error == pytest.approx(0.1 * np.hypot([0.75, 0.5], [0.25, 0.5]))

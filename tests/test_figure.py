@@ -266,6 +266,7 @@ def test_log_limits_are_positive_whatever_the_values() -> None:
         (MUSE_UNIT, "$10^{-20}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$"),
         ("erg / (Angstrom s cm2)", "erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$"),
         ("1e-17 erg/s/cm2/Angstrom", "$10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$"),
+        ("2.5e-20 W/m2/nm", r"$2.5 \times 10^{-20}$ W m$^{-2}$ nm$^{-1}$"),
         ("counts per $", r"counts per \$"),
         ("", ""),
     ],
@@ -276,7 +277,9 @@ def test_flux_units_are_set_as_astronomers_do(unit: str, label: str) -> None:
 
 def test_numbers_are_plain_where_they_can_be() -> None:
     assert [plain(value) for value in (0.5, 20, 1000)] == ["0.5", "20", "1000"]
-    assert [plain(value) for value in (1e-17, 2e6)] == ["$10^{-17}$", r"$2 \times 10^{6}$"]
+    assert [plain(value) for value in (1e-17, 2e6, 1.5e6)] == [
+        "$10^{-17}$", r"$2 \times 10^{6}$", r"$1.5 \times 10^{6}$",
+    ]  # fmt: skip
 
 
 def test_every_map_has_a_style_and_words_for_pages() -> None:

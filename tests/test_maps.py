@@ -292,6 +292,20 @@ def test_good_is_fitted_and_trusted(maps: xr.Dataset) -> None:
         changed[["age_lw"]].galprote.good()
 
 
+def test_averaged_bits_are_refused(maps: xr.Dataset) -> None:
+    """The mean of 4096 and 0 is 2048, another bit; of 1 and three 0 it would be no bit at all."""
+    few = maps[["age_lw", "flux", "status"]].isel(y=slice(0, 4)).load()
+    assert few.where(few.flux > 0).galprote.good().equals(few.galprote.good())  # floats, but whole numbers
+    few["status"].values[...] = 0
+    few["status"].values[0, 0] = int(Status.NO_DATA)
+    rough = few.coarsen(y=2, x=2).mean()
+    for ask in (rough.galprote.good, rough.galprote.plot, rough.galprote.radial_profile):
+        with pytest.raises(GalproteError, match="averages of these mean nothing"):
+            ask()
+    kept = few.where(few.galprote.good()).drop_vars("status").coarsen(y=2, x=2).mean()
+    assert kept.galprote.wcs.array_shape == (2, 4)
+
+
 def test_what_has_no_wcs_says_why(out: Path, maps: xr.Dataset) -> None:
     nowhere = open_maps(out / "W1.zarr")
     for ask in (lambda: nowhere.galprote.wcs, nowhere.galprote.sky, lambda: nowhere.galprote.cutout(1, 2, 3)):

@@ -155,7 +155,13 @@ def test_without_a_sky_there_is_no_compass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"), [({"name": "age"}, "no map 'age'"), ({"untrusted": "red"}, "grey, hatch, show")]
+    ("asked", "words"),
+    [
+        ({"name": "age"}, "no map 'age'"),
+        ({"untrusted": "red"}, "grey, hatch, show"),
+        ({"name": "flux", "limits": (0, 10)}, "above 0, for flux has a logarithmic scale"),
+        ({"limits": (8, np.nan)}, "expected two finite numbers"),
+    ],
 )
 def test_what_cannot_be_drawn_says_why(asked: dict[str, Any], words: str) -> None:
     with pytest.raises(PlotError, match=words):

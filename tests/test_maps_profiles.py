@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galprote.pipeline.map_wcs import wcs_text
+from galprote.pipeline.rings import ring_statistics
 from galprote.pipeline.trusted_light import ProfileError, brightest
 from tests.discs import CENTRE, attributes, disc_maps, disc_radius, distrust, sky_wcs
 
@@ -257,3 +258,11 @@ def test_a_map_that_varies_within_bins_is_measured_in_every_spaxel() -> None:
     assert int(found["n_independent"][0]) == int(found["n"][0])
     nowhere = maps.assign(age_lw=maps["age_lw"] * 0, bin_id=(("y", "x"), ids * 0 - 1))
     assert int(nowhere.galprote.radial_profile(**(ring | {"name": "age_lw"}))["n_independent"][0]) == int(found["n"][0])
+
+
+def test_percentiles_of_a_few_spaxels_lie_at_the_middle_of_their_weights() -> None:
+    """Weights of 1, 2 and 1 put 1, 2 and 4 at 1/8, 1/2 and 7/8 of the light."""
+    three, one = np.array([4.0, 1.0, 2.0]), np.ones(3)
+    _, _, low, median, high, _, n, k = ring_statistics(three, np.array([1.0, 1.0, 2.0]), one, None)
+    assert (n, k) == (3, 3)
+    assert (low, median, high) == pytest.approx((1 + (0.16 - 1 / 8) / (3 / 8), 2, 2 + 2 * (0.84 - 1 / 2) / (3 / 8)))

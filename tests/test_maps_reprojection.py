@@ -134,6 +134,23 @@ def test_distortions_in_tables_are_refused() -> None:
         wcs_text(target)
 
 
+@pytest.mark.parametrize("method", ["bilinear", "exact"])
+@pytest.mark.parametrize(("shift", "known"), [(0.4, True), (0.6, False)])
+def test_a_pixel_needs_half_of_its_area_in_spaxels_with_values(method: str, shift: float, known: bool) -> None:
+    """The target's pixels lie `shift` of a spaxel to the right: so much of column 20 is the empty column 21."""
+    maps = disc_maps((60, 64))
+    maps["age_lw"].values[:, 21] = np.nan
+    target = maps.galprote.wcs.deepcopy()
+    target.wcs.crpix = target.wcs.crpix - (shift, 0)
+    found = maps.galprote.reproject_to(target, "age_lw", shape=(60, 64), method=method)
+    row = found["age_lw"].values[30]
+    assert np.isfinite(row[[19, 22]]).all()
+    assert np.isfinite(row[[20, 21]]).tolist() == [known, not known]
+    assert np.isfinite(row[63]) == known  # at the edge, beyond which there are no spaxels
+    if known:
+        assert row[20] == pytest.approx(maps["age_lw"].values[30, 20], abs=1e-4)  # what is missing is no 0
+
+
 def test_the_footprint_is_the_share_that_is_covered() -> None:
     maps = disc_maps((20, 20))
     target = sky_wcs((5, 5), scale=0.8)

@@ -306,6 +306,17 @@ def test_no_wcs_no_overlap(store: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(values(found, "metallicity_lw"), maps["metallicity_lw"].astype(float))
 
 
+@pytest.mark.parametrize("other", ["Z_LW", "AGE_LW_ERR", "BIN_ID"])
+def test_images_of_several_shapes_are_not_taken_for_one(other: str, store: Path, tmp_path: Path) -> None:
+    """The first image's pixels are twice as fine as ours: by its WCS the other one would be read at wrong places."""
+    shape = (80, 100)
+    images = {"AGE_LW": (np.full(shape, 5.0), "Gyr"), other: (np.zeros(SHAPE), "")}
+    path = write_images(tmp_path / "x.fits", images, sky_header(shape, pixel=0.1))
+    what = "its map of bins" if other == "BIN_ID" else other
+    with pytest.raises(ConfigError, match=rf"{what} has 40 x 50 pixels \(y x x\), the first map 80 x 100"):
+        read(path, store)
+
+
 # --- what is wrong is said ---
 
 

@@ -18,6 +18,7 @@ from galprote.workflows.report.map_picture import ticks
 from galprote.workflows.report.radial import radial_profiles
 from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.words import duration_words, fixed_words, flux_words, number_words
+from tests import stores
 from tests.report_surveys import SHAPE, change
 
 
@@ -48,6 +49,7 @@ def test_some_blocks_of_a_large_cube_are_read(store: Path) -> None:
         dimension_names=("wavelength", "y", "x"),
     )  # fmt: skip
     array[...] = 7.0
+    array[500] = 3000.0  # a line of the gas
     change(store, status=0, flux=100.0)
     maps = GalaxyMaps(store)
     with mock.patch.object(zarr.Array, "__getitem__", autospec=True, side_effect=zarr.Array.__getitem__) as read:
@@ -57,8 +59,9 @@ def test_some_blocks_of_a_large_cube_are_read(store: Path) -> None:
     assert sizes == 6 * [5]
     assert found is not None
     assert (found.spectra, found.of) == (30, SHAPE[0] * SHAPE[1])
-    np.testing.assert_allclose(found.mean, 0.07, rtol=1e-6)
-    np.testing.assert_allclose(found.high, 0.07, rtol=0.02)
+    true = np.where(np.arange(N_WAVELENGTH) == 500, 30.0, 0.07)
+    np.testing.assert_allclose(found.mean, true, rtol=1e-6)
+    np.testing.assert_allclose(found.high, true, rtol=0.02)
 
 
 def test_examples_are_the_ends_and_the_middle_of_the_scatter(store: Path) -> None:
@@ -74,6 +77,17 @@ def test_examples_are_the_ends_and_the_middle_of_the_scatter(store: Path) -> Non
     assert places["Worst fit"] == (SHAPE[0] - 2, SHAPE[1] - 1)
     assert places["Median fit"] == (1 + (SHAPE[0] - 2) // 2, 0)
     assert "S/N of at least 20" in found.rule
+
+
+def test_a_bin_is_no_example_twice(tmp_path: Path) -> None:
+    """The best bin has most of the spaxels, so the spaxel in the middle is its, too."""
+    maps = stores.simple_maps((6, 10))
+    maps["bin_id"] = np.where(np.arange(10) < 7, 1, 2)[None].repeat(6, axis=0).astype(np.int32)
+    maps["noise_scale"], maps["snr"] = maps["bin_id"].astype(np.float32), np.full((6, 10), 30.0, np.float32)
+    stores.write_store(tmp_path / "B.zarr", maps, bins={"bin": np.array([1, 2], dtype=np.int32)})
+    found = choose(GalaxyMaps(tmp_path / "B.zarr"))
+    assert found is not None
+    assert [(example.title, example.bin) for example in found.chosen] == [("Best fit", 1), ("Worst fit", 2)]
 
 
 def change_status(store: Path, row: int, bit: Status) -> None:
@@ -127,6 +141,7 @@ def test_numbers_in_words() -> None:
     ]  # fmt: skip
     assert fixed_words(-0.254) == "−0.25"
     assert flux_words("10**-20 erg Angstrom-1 s-1 cm-2") == "10⁻²⁰ erg s⁻¹ cm⁻² Å⁻¹"
+    assert flux_words("2.5e-20 W/m2/nm") == "2.5 × 10⁻²⁰ W m⁻² nm⁻¹"
     assert flux_words("counts $<b>") == "counts $<b>"
     assert [duration_words(value) for value in (None, 9.96, 125.0, 7260.0)] == ["–", "10.0 s", "2 min", "2 h 1 min"]
     assert ticks((0, 1.5), log=False) == [0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]

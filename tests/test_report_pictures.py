@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +15,16 @@ from PIL import Image
 
 from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
 from galprote.pipeline.map_styles import STYLES
-from galprote.pipeline.quality import Kinds
+from galprote.pipeline.quality import Kinds, Status
 from galprote.workflows.report import spectra
 from galprote.workflows.report.drawing import drawn_here
+from galprote.workflows.report.galaxy_maps import GalaxyMaps
 from galprote.workflows.report.hatching import HATCHES, paint_map, thin
 from galprote.workflows.report.limits import LIMITS
 from galprote.workflows.report.lines import known_lines, spread
+from galprote.workflows.report.map_picture import map_pictures
+from tests import stores
+from tests.map_files import sky_header
 
 
 def image_of(uri: str) -> np.ndarray:
@@ -46,6 +51,42 @@ def test_values_have_the_colours_of_the_scale_with_the_first_row_below() -> None
     assert above[5, 3] == 0  # nothing: transparent
     np.testing.assert_array_equal(above[15, :3], palette[0])  # beyond the ends: the last colours
     np.testing.assert_array_equal(above[25, :3], palette[255])
+
+
+def test_a_picture_shows_the_part_with_data_in_its_middle(tmp_path: Path) -> None:
+    """Rows 20 to 25 and columns 3 to 12 of 30 x 60 have data: their ends lie as far from the frame on each side."""
+    maps = stores.simple_maps((30, 60))
+    maps["status"][...] = int(Status.NO_DATA)
+    maps["status"][20:26, 3:13] = 0
+    stores.write_store(tmp_path / "N.zarr", maps)
+    svg = next(iter(map_pictures(GalaxyMaps(tmp_path / "N.zarr")))).svg
+    names = (r"<svg width", " height", "><image x", " y", " width", " height")
+    found = re.search("".join(rf'{name}="([-\d.]+)"' for name in names), svg)
+    assert found is not None
+    width, height, x, y, wide, high = map(float, found.groups())
+    assert wide / 60 == pytest.approx(high / 30, rel=1e-3)
+    left, right, top, bottom = x + wide * 3 / 60, x + wide * 13 / 60, y + high * 4 / 30, y + high * 10 / 30
+    assert 0 < left == pytest.approx(width - right, abs=0.1)
+    assert 0 < top == pytest.approx(height - bottom, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("turn", "north", "east"), [(0, (0, -1), (-1, 0)), (90, (1, 0), (0, -1)), (180, (0, 1), (1, 0))]
+)
+def test_the_compass_points_north_and_east(
+    turn: float, north: tuple[int, int], east: tuple[int, int], tmp_path: Path
+) -> None:
+    """In a picture y is counted downwards, so north up is (0, -1)."""
+    stores.write_store(tmp_path / "N.zarr", stores.simple_maps((30, 40)), header=sky_header((30, 40), turn=turn))
+    svg = next(iter(map_pictures(GalaxyMaps(tmp_path / "N.zarr")))).svg
+    for letter, wanted in (("N", north), ("E", east)):
+        point = r"([\d.]+) ([\d.]+)"
+        word = rf'<text x="([\d.]+)" y="([\d.]+)"[^>]*>{letter}<'
+        found = re.search(rf'd="M{point}L{point}"[^>]*/><polygon[^>]*/>{word}', svg)
+        assert found is not None
+        start, tip, name = np.array([float(value) for value in found.groups()]).reshape(3, 2)
+        np.testing.assert_allclose(tip - start, 19 * np.array(wanted), atol=0.2)
+        np.testing.assert_allclose(name - start, 27 * np.array(wanted) + (0, 4), atol=0.2)
 
 
 def test_a_fit_s_chart_has_the_model_s_line_where_its_numbers_are() -> None:

@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from unittest import mock
 
+import numpy as np
 import pytest
 from bokeh.document import Document
 from tornado.httpclient import AsyncHTTPClient
@@ -27,7 +29,7 @@ from galprote.workflows.viewer.page import Page
 from galprote.workflows.viewer.refitting import Spectra
 from galprote.workflows.viewer.scales import ScaleWish, scale_of
 from galprote.workflows.viewer.selection import at_point, in_box
-from galprote.workflows.viewer.server import make_server
+from galprote.workflows.viewer.server import make_server, serve
 from galprote.workflows.viewer.shown_map import Shown
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError, check_same_spaxels
 from tests import stores, surveys
@@ -95,6 +97,38 @@ def test_what_goes_wrong_is_said_on_the_page(galaxy):
     assert "alert" in page.side.state.text  # what the store has is shown, and the words stay
     assert page.inspector.spectrum.source.data["residual"][0] == pytest.approx(3004)
     assert page.inspector.grid.cells.data["light"].reshape(12, 53)[4, 3] == 1
+    page.close()
+
+
+def test_a_saved_file_does_not_hide_that_a_fit_is_waited_for(galaxy, monkeypatch):
+    page = page_of(galaxy.path)
+    monkeypatch.setattr(page.document, "add_next_tick_callback", lambda show: show())
+    page.select(at_point(page.galaxy, 3, 4))
+    page.inspector._waiting = True
+    sent = threading.Event()
+    monkeypatch.setattr(page.downloads, "send", lambda *_: sent.set())
+    page._save(lambda _: b"bytes", "x.csv", "text/csv")
+    assert sent.wait(5)
+    assert "Fitting the spectrum again" in page.side.state.text
+    page.close()
+
+
+def test_a_map_that_the_other_run_lacks_is_said(folder):
+    """As trust where the other's weights had no appraisal: the page goes on, and shows it where it is."""
+    maps = stores.simple_maps((6, 8))
+    for name, more in (("WITH", {"trust": np.full((6, 8), 0.5, np.float32)}), ("WITHOUT", {})):
+        stores.write_store(folder / f"{name}.zarr", maps | more)
+    galaxy, other = (StoredGalaxy(folder / f"{name}.zarr") for name in ("WITH", "WITHOUT"))
+    page = Page(Document(), galaxy, other, Spectra(galaxy))
+    page.controls[0].product.value = "trust"  # B follows
+    for run in ("other run", "A − B"):
+        page.controls[1].run.value = run
+        assert "WITHOUT.zarr has no map trust." in page.side.refusal.text
+        assert np.isnan(page.views[1].image.data["image"][0]).all()
+        assert (page.views[0].image.data["image"][0] == 0.5).all()
+    page.controls[0].product.value = "age_lw"
+    assert page.side.refusal.text == ""
+    assert (page.views[1].image.data["image"][0] == 0).all()
     page.close()
 
 
@@ -201,6 +235,16 @@ def test_the_served_page_has_the_galaxy_s_name(folder):
     finally:
         server.stop(wait=False)
     assert "<title>M 1&lt;3&gt; – galprote</title>" in " ".join(answer.body.decode().split())
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("no such user")])
+def test_a_user_without_a_name_is_served(galaxy, monkeypatch, error):
+    """As in a container that runs under a number."""
+    monkeypatch.setattr("getpass.getuser", mock.Mock(side_effect=error))
+    server, said = make_server(galaxy, None, Spectra(galaxy)), []
+    server.io_loop.call_later(0.1, server.io_loop.stop)
+    serve(server, said.append, "N1", browser=False)
+    assert f"127.0.0.1:{server.port} {socket.gethostname()}, then" in said[1]
 
 
 def test_a_compressed_cube_is_unpacked_with_a_word(galaxy, folder, capsys):

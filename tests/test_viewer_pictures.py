@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from galprote.model.grids import WAVELENGTH
 from galprote.pipeline.map_styles import UNTRUSTED_COLOUR
-from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE
+from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE, Status
 from galprote.workflows.viewer.export_png import DPI, Picture, draw_png
 from galprote.workflows.viewer.look import Lines
 from galprote.workflows.viewer.scales import ScaleWish, scale_of
@@ -22,6 +22,7 @@ from galprote.workflows.viewer.shown_map import Shown, Window, window_of
 from galprote.workflows.viewer.sky import Sky
 from galprote.workflows.viewer.spectrum_view import MODEL, OBSERVED
 from galprote.workflows.viewer.stored import StoredGalaxy
+from tests import stores
 from tests.viewer_galaxies import ODD, SHAPE, write_galaxy
 
 
@@ -65,10 +66,22 @@ def test_flags_hide_and_differences_subtract(galaxy):
     assert not apart.refusal
     refused = Shown(galaxy, "age_lw", (galaxy, "metallicity_lw"))
     assert "age_lw (dex(yr)) and metallicity_lw (dex): their units differ" in refused.refusal
-    assert (refused.style.title, refused.style.label) == ("Age − Metallicity", "units differ")
+    assert (refused.style.title, refused.style.label) == ("Age − Metallicity", "nothing to show")
     assert not np.isfinite(refused.values(whole, UNRELIABLE)).any()
     scale = scale_of(apart, UNRELIABLE, ScaleWish(share="98 %"))
     assert scale.low == -scale.high  # white is no difference
+
+
+def test_a_flag_of_either_run_hides_a_difference(tmp_path):
+    bits, whole = int(Status.UNLIKE_TRAINING), (slice(None), slice(None))
+    for name, place in (("A", (0, 1)), ("B", (2, 3))):
+        stores.write_store(tmp_path / f"{name}.zarr", stores.simple_maps((4, 5), flagged=((*place, bits),)))
+    one, other = (StoredGalaxy(tmp_path / f"{name}.zarr") for name in "AB")
+    apart = Shown(one, "age_lw", (other, "age_lw"))
+    values = apart.values(whole, bits)
+    assert sorted(map(tuple, np.argwhere(np.isnan(values)))) == [(0, 1), (2, 3)]
+    assert np.nanmax(np.abs(values)) == 0
+    assert sorted(map(tuple, np.argwhere(apart.kinds(whole, bits) == 3))) == [(0, 1), (2, 3)]  # and is grey
 
 
 def test_scales_do_what_is_wished_if_it_makes_sense(galaxy):

@@ -1,6 +1,7 @@
 """What the viewer selects, and what it reads of it; its page is clicked in test_viewer_browser."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from galprote.model.grids import KEPT, WAVELENGTH
 from galprote.pipeline.quality import NOT_FITTED, UNRELIABLE
 from galprote.workflows.viewer.chunked import read_mean
 from galprote.workflows.viewer.look import lines_of, look_at
+from galprote.workflows.viewer.refitting import Refit
 from galprote.workflows.viewer.selection import Selection, at_point, in_box, in_lasso, outline
 from galprote.workflows.viewer.stored import StoredGalaxy
 from galprote.workflows.viewer.values import numbers_of
+from galprote.workflows.viewer.values_view import table, title
 from tests import stores
 from tests.viewer_galaxies import SHAPE, always, write_binned, write_galaxy
 
@@ -92,6 +95,9 @@ def test_a_huge_region_is_thinned_evenly_and_says_so(galaxy, monkeypatch):
     assert (x0.min(), x1.max(), y0.min(), y1.max()) == (-0.5, 89.5, -0.5, 29.5)
     numbers = {found.name: found for found in numbers_of(galaxy, selection, UNRELIABLE)}
     assert numbers["age_lw"].value == pytest.approx(9.145, abs=0.01)
+    assert title(galaxy, selection) == "Region of 2,700 spaxels (one in 3 rows and columns stands for all)"
+    few = Selection(np.array([5, 5]), np.array([50, 53]), "region", step=3)
+    assert "1 of 2 spaxels that were read count" in table(galaxy, few, [], [], UNRELIABLE)
 
 
 def test_bins_of_too_many_spaxels_are_thinned_too(binned, monkeypatch):
@@ -192,6 +198,34 @@ def test_a_spaxel_has_values_and_errors(galaxy):
     assert np.isnan(lines.flux).all()
     assert (lines.bands >= ~KEPT).all()
     assert lines.bands[np.abs(WAVELENGTH - 6005) < 3].all()  # the survey's own mask
+
+
+def test_a_fit_gives_the_noise_and_the_store_the_residual_of_a_spaxel(galaxy):
+    flux, no = np.full((1, 948), 5.0, np.float32), np.zeros((1, 948), bool)
+    fit = SimpleNamespace(flux=flux, model=flux - 1, error=flux / 50, bands=no[0], masked=no, replaced=no)
+    for selection, residual in ((at_point(galaxy, 20, 10), 20010.0), (in_box(galaxy, 20, 22, 10, 10), 1.0)):
+        assert selection is not None
+        look = look_at(galaxy, None, selection, UNRELIABLE, always)
+        lines = lines_of(galaxy, look, Refit(fit, len(selection)), 948)
+        assert lines.residual[0] == pytest.approx(residual)
+        np.testing.assert_allclose([lines.low, lines.high], [948 * [-0.1], 948 * [0.1]], rtol=1e-6)
+
+
+def test_a_bin_has_the_mean_of_what_its_spaxels_have_each(folder):
+    """Not the value of the spaxel that comes first: of rows and columns 0 to 9 that is 0, the mean 94.5."""
+    maps = stores.simple_maps((12, 20))
+    maps |= {name: np.full((12, 20), 9.5, np.float32) for name in ("age_lw", "age_lw_error")}
+    maps["bin_id"] = np.arange(20)[None].repeat(12, axis=0).astype(np.int32) // 10
+    maps["bin_id"][10:] = -1
+    maps["spaxel_flux"] = np.arange(240, dtype=np.float32).reshape(12, 20)
+    stores.write_store(folder / "OWN.zarr", maps, bins={"bin": np.arange(2, dtype=np.int32)}, header=None)
+    found = StoredGalaxy(folder / "OWN.zarr")
+    selection = at_point(found, 5, 7)
+    assert selection is not None
+    numbers = {item.name: item for item in numbers_of(found, selection, 0)}
+    assert numbers["spaxel_flux"].value == 94.5
+    assert np.isnan(numbers["spaxel_flux"].error)
+    assert (numbers["age_lw"].value, numbers["age_lw"].error) == (9.5, 9.5)
 
 
 def test_spectra_of_bins_are_found_by_their_numbers(binned):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from galprote.workflows.viewer.export_csv import selection_csv
-from galprote.workflows.viewer.flux_units import flux_unit
 from galprote.workflows.viewer.selection import at_point, in_box
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError
 from galprote.workflows.viewer.values import numbers_of
@@ -62,11 +61,6 @@ def test_compared_values_have_their_errors(folder):
     assert region is not None
     means = (numbers_of(galaxy, region, 0) for galaxy in both)
     assert "±" not in table(both[0], region, *means, 0)
-
-
-def test_flux_units_are_written_as_people_do():
-    assert flux_unit(stores.UNIT) == "10⁻²⁰ erg s⁻¹ cm⁻² Å⁻¹"
-    assert flux_unit("counts per fortnight") == "counts per fortnight"
 
 
 def test_names_that_look_like_html_do_not_become_it(folder):

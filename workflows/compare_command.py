@@ -78,9 +78,11 @@ def compare(
         raise ConfigError("compare: give --reference FILE, or --ppxf N, or both")
     if ppxf:  # threads that wait for each other would count as pPXF's work: four times its time on two cores
         os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    from galprote.pipeline.maps import find_maps
     from galprote.pipeline.reference_maps import ReferenceOptions
     from galprote.workflows.comparison_folder import comparison_folder, writing_into
 
+    store = find_maps(store)
     options = ReferenceOptions(tuple(quantity or ()), _pairs("--map", map_), _pairs("--unit", unit), r_v, ignore_wcs)
     folder = comparison_folder(output, store, reference)
     refitter = _open(store, cube, checkpoint) if ppxf else None  # or say at once what is missing

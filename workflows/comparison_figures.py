@@ -227,7 +227,8 @@ def _draw_words(figure: Figure, found: MapComparison, item: ComparedMap) -> None
                 fontsize=18, weight="bold", color=INK, va="center")  # fmt: skip
     words = f"{found.reference.path.name} ({found.reference.kind}), {item.source}"
     words += f": {item.conversion}" if item.conversion else ""
-    figure.text(LEFT / width, 1 - 0.62 / height, _cut(words, 130), fontsize=10.5, color=GREY, va="center")
+    figure.text(LEFT / width, 1 - 0.62 / height, _cut(words, 130), fontsize=10.5, color=GREY, va="center",
+                parse_math=False)  # fmt: skip
     clipped = (
         f"; without {row.outliers:,} outliers {row.clipped_mean:+.3f}, {row.clipped_sigma:.3f}" if row.outliers else ""
     )

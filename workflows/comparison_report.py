@@ -110,7 +110,7 @@ def _outlier_table(found: MapComparison) -> Table | None:
         for group in groups[:NAMED]:
             label = f"{item.quantity.label}" if group.number == 1 else ""
             sky = "-" if math.isnan(group.ra) else f"{group.ra:.5f} {group.dec:+.5f}"
-            numbers = [f"{group.in_sigma:+.1f}", "-" if math.isnan(group.in_errors) else f"{group.in_errors:+.1f}"]
+            numbers = ["-" if math.isnan(value) else f"{value:+.1f}" for value in (group.in_sigma, group.in_errors)]
             numbers.append("-" if math.isnan(group.snr) else f"{group.snr:.0f}")
             table.add_row(
                 label, str(group.number), f"{group.spaxels:,}", f"{group.y}, {group.x}", sky,
@@ -186,7 +186,7 @@ def _outlier_rows(found: MapComparison, item: ComparedMap) -> list[dict[str, Any
     order = np.argsort(labels[y, x], kind="stable")
     y, x = y[order], x[order]
     compared = (item.ours - item.theirs)[np.isfinite(item.ours)]
-    middle, sigma = (float(np.median(compared)), robust_sigma(compared)) if compared.size else (np.nan, np.nan)
+    middle, sigma = float(np.median(compared)) if compared.size else np.nan, robust_sigma(compared) or np.nan
     difference = item.ours[y, x] - item.theirs[y, x]
     nothing = np.full(len(y), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -28,7 +28,6 @@ STYLES: Final[tuple[dict[str, Any], ...]] = (
     {"color": "#d55e00", "marker": "s", "linestyle": "--"},
     {"color": "#009e73", "marker": "^", "linestyle": ":"},
 )
-PARTS_SHOWN: Final = {"lowest fifth": 0, "all": None, "highest fifth": -1}
 COUNTS: Final = "viridis"
 DPI: Final = 150
 BINS: Final = 40

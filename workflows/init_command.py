@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from galprote.model.errors import ConfigError
 from galprote.model.wording import count
@@ -139,18 +139,18 @@ def entries_table(entries: "Sequence[SurveyEntry]") -> Table:
     table = Table(title="Survey", caption="window: does the cube cover the model's wavelengths at this redshift?")
     for name in ("galaxy", "cube", "redshift", "from", "E(B-V)", "from", "window", "look at"):
         table.add_column(name, justify="right" if name in {"redshift", "E(B-V)"} else "left", overflow="fold")
-    missing = "[bold red]unknown[/]"
-    windows = {True: "yes", False: "[red]no[/]", None: "?"}
+    missing = Text("unknown", style="bold red")
+    windows: dict[bool | None, str | Text] = {True: "yes", False: Text("no", style="red"), None: "?"}
     for entry in entries:
         notes = [count(len(entry.remarks), "remark")] if entry.remarks else []
         notes += [count(len(entry.others), "other cube")] if entry.others else []
         table.add_row(
-            escape(entry.name),
-            escape(entry.cube.path.name),
+            entry.name,
+            entry.cube.path.name,
             missing if entry.redshift is None else f"{entry.redshift:.6f}",
-            escape(entry.redshift_source),
+            entry.redshift_source,
             missing if entry.ebv is None else f"{entry.ebv:.4f}",
-            escape(entry.ebv_source),
+            entry.ebv_source,
             windows[entry.covered],
             ", ".join(notes),
         )

@@ -3,8 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich.markup import escape
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from galprote.model.errors import GalproteError
 from galprote.model.wording import count
@@ -17,14 +18,14 @@ from galprote.workflows.words import CANNOT_RUN, GALAXY_STATES
 GIB = 2**30
 
 
-def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table | str]:
+def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[RenderableType]:
     """What a run would do, and what is in its way."""
     table = Table(title="Plan")
     for name in ("galaxy", "state", "channels", "ny x nx", "chunks", "workers", "to read", "peak memory"):
         table.add_column(name, justify="left" if name in {"galaxy", "state"} else "right")
     for item in plans:
         if item.plan is None:
-            table.add_row(item.name, f"[red]{CANNOT_RUN}[/]", *["-"] * 6)
+            table.add_row(item.name, Text(CANNOT_RUN, style="red"), *["-"] * 6)
             continue
         chunks = item.plan
         of = f" of {item.channels_in_file}" if item.channels_in_file else ""
@@ -38,15 +39,15 @@ def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Table |
             f"{chunks.read_bytes / GIB:.2f} GiB",
             f"{chunks.peak_bytes / GIB:.2f} GiB",
         )
-    parts: list[Table | str] = [table]
+    parts: list[RenderableType] = [table]
     for item in plans:
         if item.problem:
             named = item.problem if item.problem.startswith(f"{item.name}:") else f"{item.name}: {item.problem}"
-            parts.append(f"[red]{CANNOT_RUN}[/] {escape(named)}")
-    parts += [f"Before the fit of {item.name}: {escape('; '.join(item.steps))}" for item in plans if item.steps]
-    parts += [f"Masks of {item.name}: {escape('; '.join(item.masks))}" for item in plans if item.masks]
-    parts.append(f"Output: {escape(str(survey.output))}")
-    parts.append(f"Weights: {escape(str(survey.model.checkpoint or 'the shipped ones'))}, in {survey.model.precision}")
+            parts.append(Text.assemble((CANNOT_RUN, "red"), f" {named}"))
+    parts += [f"Before the fit of {item.name}: {'; '.join(item.steps)}" for item in plans if item.steps]
+    parts += [f"Masks of {item.name}: {'; '.join(item.masks)}" for item in plans if item.masks]
+    parts.append(f"Output: {survey.output}")
+    parts.append(f"Weights: {survey.model.checkpoint or 'the shipped ones'}, in {survey.model.precision}")
     kinds = dict.fromkeys(tuple(name.removeprefix(item.name) for name in item.products) for item in plans)
     for kind in kinds:
         names = [item.name for item in plans if item.products == tuple(item.name + ending for ending in kind)]

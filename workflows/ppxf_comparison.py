@@ -234,7 +234,7 @@ def _fits(fit: MovingPpxf, decoder: Decoder, spectra: list[Refits], limit: float
                     break
                 if time.monotonic() - began > limit:
                     text = f"pPXF: stopped after {limit:g} s (--ppxf-seconds), with {number} of {len(spectra)} spectra"
-                    errors.print(text, markup=False, highlight=False, soft_wrap=True)
+                    errors.print(text, highlight=False, soft_wrap=True)
                     break
                 start = time.process_time(), time.perf_counter()
                 values[:, number] = _ppxf(fit, decoder, refits)
@@ -245,7 +245,7 @@ def _fits(fit: MovingPpxf, decoder: Decoder, spectra: list[Refits], limit: float
     if stop.requested and (stop.at_once or not times):
         raise KeyboardInterrupt
     if stop.requested:
-        errors.print(f"pPXF: stopped; {len(times)} of {len(spectra)} spectra are compared", markup=False)
+        errors.print(f"pPXF: stopped; {len(times)} of {len(spectra)} spectra are compared")
     return values, np.array(times).reshape(-1, 2)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from galprote.model.statistics import SuiteResult
@@ -40,7 +39,7 @@ def results_table(results: list[GalaxyResult]) -> Table:
             str(result.spaxels or "-"),
             "-" if result.fitted is None else str(result.fitted),
             "-" if result.seconds is None else f"{result.seconds:.1f} s",
-            escape(result.error or "; ".join(_failure_words(failure) for failure in result.failures[:3])),
+            result.error or "; ".join(_failure_words(failure) for failure in result.failures[:3]),
         )
     return table
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from galprote.model.errors import ConfigError
@@ -192,6 +191,6 @@ def status_table(found: SurveyStatus) -> Table:
             chunks,
             failed,
             str(galaxy.spaxels or "-"),
-            escape(galaxy.error),
+            galaxy.error,
         )
     return table

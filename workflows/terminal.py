@@ -23,7 +23,8 @@ LOUD: Final = ("distributed", "dask_jobqueue", "tornado", "bokeh", "asyncio")
 
 def _console(stream: TextIO, *, stderr: bool = False) -> Console:
     chosen = stream.isatty() or "COLUMNS" in os.environ
-    return Console(stderr=stderr, width=None if chosen else PLAIN_WIDTH)
+    # Paths and units have brackets: text is never markup, and what has a style is a Text.
+    return Console(stderr=stderr, width=None if chosen else PLAIN_WIDTH, markup=False, emoji=False)
 
 
 console = _console(sys.stdout)
@@ -64,7 +65,7 @@ def out() -> Console:
 
 
 def say(text: str) -> None:
-    """Print a line as it is: brackets in a path are no markup."""
+    """Print a line."""
     if not voice.quiet:
         _print(out(), f"{time.strftime('%H:%M:%S')} {text}" if voice.verbose else text)
 
@@ -87,14 +88,14 @@ def conclude(text: str) -> None:
 
 
 def show(part: RenderableType, *, wide: bool = False) -> None:
-    """Print a table, or a line with markup; a wide table goes beyond a narrow terminal rather than being squeezed."""
+    """Print a table, or a line; a wide table goes beyond a narrow terminal rather than being squeezed."""
     if not voice.quiet:
         out().print(part, soft_wrap=wide or isinstance(part, str), highlight=False if isinstance(part, str) else None)
 
 
 def complain(text: str, style: str | None = None) -> None:
     """Print a line of an error."""
-    errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    errors.print(text, style=style, highlight=False, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:
@@ -127,4 +128,4 @@ def log_level() -> int:
 
 
 def _print(to: Console, text: str) -> None:
-    to.print(text, markup=False, highlight=False, soft_wrap=True, emoji=False)  # for emoji rich imports once more
+    to.print(text, highlight=False, soft_wrap=True)

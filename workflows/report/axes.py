@@ -2,21 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galprote.pipeline.map_styles import INK
+from galprote.workflows.report.drawing import BLUE, SPREAD
 from galprote.workflows.report.map_picture import FONT, ticks
 from galprote.workflows.report.words import number_words
 
 WIDTH, HEIGHT = 340, 240
 #: Of the axes within the picture.
 LEFT, RIGHT, TOP, BOTTOM = 66, 10, 26, 44
-BLUE: Final = "#0072b2"
-SPREAD: Final = "#b9d3e6"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from galprote.workflows.drawing_style import default_style
 GREY: Final = "#5a5a5a"
 #: Told apart also without colour vision, and in print (Okabe & Ito).
 BLUE, ORANGE = "#0072b2", "#d55e00"
+#: Behind a line: 16 to 84 % of the values.
+SPREAD: Final = "#b9d3e6"
 #: A hundredth of a point is enough, and half of the file.
 _PATH: Final = re.compile(r' d="[^"]*"')
 _DECIMALS: Final = re.compile(r"(\.\d\d)\d+")

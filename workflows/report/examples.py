@@ -41,6 +41,11 @@ class Example:
     bin: int | None
     value: float
 
+    @property
+    def what(self) -> tuple[int, ...]:
+        """The spaxel, or the bin."""
+        return (self.row, self.column) if self.bin is None else (self.bin,)
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -51,7 +56,7 @@ class Examples:
 
 
 def choose(galaxy: GalaxyMaps) -> Examples | None:
-    """Choose three spaxels by the scatter of their residuals in units of the noise.
+    """Choose three spaxels, or bins, by the scatter of their residuals in units of the noise; none of them twice.
 
     The scatter is `noise_scale`, or where weights do not give it, `residual_rms` times S/N. Of equals the first in the
     image is taken.
@@ -79,8 +84,9 @@ def choose(galaxy: GalaxyMaps) -> Examples | None:
     for title, place in (("Best fit", 0), ("Median fit", len(order) // 2), ("Worst fit", len(order) - 1)):
         row, column = int(rows[order[place]]), int(columns[order[place]])
         mine = int(number[row, column]) if number is not None else None
-        if not any((row, column) == (other.row, other.column) for other in chosen):
-            chosen.append(Example(title, row, column, mine, float(scatter[row, column])))
+        example = Example(title, row, column, mine, float(scatter[row, column]))
+        if example.what not in [other.what for other in chosen]:
+            chosen.append(example)
     return Examples(tuple(chosen), RULE.format(snr=float(least), what=what))
 
 

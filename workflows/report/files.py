@@ -114,12 +114,6 @@ def write_whole(path: Path, text: str) -> None:
     write_text(path, text, shared=True)
 
 
-def remove_page(output: Path, name: str) -> None:
-    """Remove a page that is of other products than those that are there."""
-    card_file(output, name).unlink(missing_ok=True)
-    page_file(output, name).unlink(missing_ok=True)
-
-
 def sweep(output: Path) -> None:
     """Remove what a killed process had half written; nobody may be writing now."""
     for orphan in report_folder(output).glob("*.partial"):

@@ -13,10 +13,11 @@ from galprote.workflows.report.galaxy_maps import GalaxyMaps
 
 #: Spectra that are read at most: of more, blocks that are spread evenly over the image. 250 MB.
 MOST_SPECTRA: Final = 65_536
-#: Residuals relative to the flux are counted in cells that are even in arcsinh(residual / CORE): 0.01 % wide at zero.
+#: Residuals relative to the flux are counted in cells that are even in arcsinh(residual / CORE): 0.01 % wide at zero,
+#: 2 % of the residual where it is large, up to 150 times the flux: lines of the gas reach tens.
 CORE: Final = 0.005
-CELLS: Final = 700
-END: Final = 7.0
+CELLS: Final = 1100
+END: Final = 11.0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from galprote.pipeline.map_styles import INK
 from galprote.workflows.fit_figure import draw_light
 from galprote.workflows.refit import Refits
 from galprote.workflows.report.charts import Chart
-from galprote.workflows.report.drawing import BLUE, GREY, ORANGE, as_svg, new_figure, plain_axes
+from galprote.workflows.report.drawing import BLUE, GREY, ORANGE, SPREAD, as_svg, new_figure, plain_axes
 from galprote.workflows.report.lines import known_lines, spread
 from galprote.workflows.report.residual_spectrum import ResidualSpectrum
 
@@ -23,7 +23,6 @@ WIDTH: Final = 10.6
 #: Left and right end of the axes, inches.
 LEFT, RIGHT = 0.72, 0.12
 BAND, MASK, REPLACED, SIGMA = "#e2e2e2", "#f0d9ac", "#9ecae1", "#c6dbef"
-SPREAD: Final = "#b9d3e6"
 _ENDS: Final = (float(WAVELENGTH[0]), float(WAVELENGTH[-1]))
 
 

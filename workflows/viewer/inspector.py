@@ -6,10 +6,10 @@ import numpy as np
 
 from galprote.model.errors import GalproteError
 from galprote.model.grids import N_WAVELENGTH
+from galprote.workflows.report.words import flux_words
 from galprote.workflows.store_cube import unpacking_words
 from galprote.workflows.viewer.background import Background
 from galprote.workflows.viewer.chunked import ChunkedMean
-from galprote.workflows.viewer.flux_units import flux_unit
 from galprote.workflows.viewer.grid_view import GridView
 from galprote.workflows.viewer.look import Lines, Look, lines_of, look_at
 from galprote.workflows.viewer.refitting import Refit, Spectra
@@ -55,7 +55,7 @@ class Inspector:
         self._waiting = self._problem = False
         self._look: Look | None = None
         self._refit: Refit | None = None
-        self.unit = flux_unit(str(galaxy.about.get("flux_unit", "")))
+        self.unit = flux_words(str(galaxy.about.get("flux_unit", "")))
         self.spectrum.clear("Click a spaxel or drag a region to see its spectrum.")
 
     def select(self, selection: Selection, hidden: int) -> None:
@@ -95,11 +95,14 @@ class Inspector:
         assert self.selection is not None
         self.side.numbers.text = table(self.galaxy, self.selection, self._look.numbers, self._look.others, self._hidden)
         if not self._problem:
-            self.side.working(self._fitting_words() if self._waiting else "")
+            self.side.working(self.waits_for())
         self._show()
 
+    def waits_for(self) -> str:
+        """What of the selection is not there yet, in words; '' if nothing is missing."""
+        return self._fitting_words() if self._waiting else ""
+
     def _fitting_words(self) -> str:
-        """What the page waits for."""
         packed = self.spectra.unpacks
         if packed is not None:
             return f"{unpacking_words(packed)} Then the spectrum is fitted…"

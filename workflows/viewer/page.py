@@ -162,7 +162,7 @@ class Page:
             if isinstance(answer, Exception):
                 self.side.problem(str(answer))
             else:
-                self.side.working("")
+                self.side.working(self.inspector.waits_for())
                 self.downloads.send(f"{self.galaxy.path.stem}_{ending}", kind, answer)
 
         self.side.working("Making the file…")

@@ -63,12 +63,19 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _this_place() -> str:
+    """User and host as ssh takes them; in a container the user may have no name."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        return socket.gethostname()
+
+
 def serve(server: Server, say: Callable[[str], None], name: str, *, browser: bool) -> None:
     """Say where the page is, open it, and answer until Ctrl-C, or another signal that ends a command."""
     address = f"http://{HOST}:{server.port}/"
     say(f"Viewer of {name}: {address}")
-    there = f"{getpass.getuser()}@{socket.gethostname()}"
-    say(f"From another machine: ssh -L {server.port}:{HOST}:{server.port} {there}, then open {address}")
+    say(f"From another machine: ssh -L {server.port}:{HOST}:{server.port} {_this_place()}, then open {address}")
     say("Ctrl-C ends it.")
 
     def end(_: int, __: FrameType | None) -> None:

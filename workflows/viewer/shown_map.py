@@ -85,7 +85,7 @@ class Shown:
             same = (style.label, style.factor) == (other.label, other.factor)
             label, factor = (label, factor) if same else (self.units[0] or "difference", 1.0)
         if self.refusal:
-            label = "units differ"
+            label = "nothing to show"
         return MapStyle(self.name, title, label, "RdBu_r", (0.02, 0.98), (-1.0, 1.0), factor, around_zero=True)
 
     @property
@@ -96,7 +96,10 @@ class Shown:
 
     @property
     def refusal(self) -> str:
-        """Why there is no difference; '' if there is one."""
+        """Why there is nothing to show; '' if there is."""
+        for galaxy, name in ((self.galaxy, self.name), self.minus or (self.galaxy, self.name)):
+            if name not in galaxy.maps:
+                return f"{galaxy.path} has no map {name}."
         if self.minus is None or self.units[0] == self.units[1]:
             return ""
         words = [
@@ -106,28 +109,34 @@ class Shown:
 
     def values(self, part: tuple[slice, slice], hidden: int) -> NDArray[np.float32]:
         """Values in the unit of the label; NaN where there are none, or `hidden` bits of `status` are set."""
+        status = self._status(part)
+        if self.refusal:
+            return np.full(status.shape, np.nan, dtype=np.float32)
         values = self.galaxy.map(self.name)[part].astype(np.float32)
-        status = self.galaxy.map("status")[part]
         if self.name == "bin_id":
             values[values < 0] = np.nan
-        if self.refusal:
-            values[...] = np.nan
-        elif self.minus is not None:
+        if self.minus is not None:
             values -= self.minus[0].map(self.minus[1])[part].astype(np.float32)
-            if self.minus[0] is not self.galaxy:
-                status = status | self.minus[0].map("status")[part]
         values *= np.float32(self.style.factor)
         values[(status & np.int32(hidden)) != 0] = np.nan
         return values
 
     def kinds(self, part: tuple[slice, slice], hidden: int) -> NDArray[np.uint8]:
         """Why there is nothing: 0 a value or no data, 1 not fitted, 2 masked, 3 hidden because of a flag."""
-        status = self.galaxy.map("status")[part]
+        status = self._status(part)
         kinds = Kinds.of(status)
         found = np.zeros(status.shape, dtype=np.uint8)
         found[((status & np.int32(hidden)) != 0) & ((status & 1) == 0)] = 3
         found[kinds.unfitted], found[kinds.masked] = 1, 2
         return found
+
+    def _status(self, part: tuple[slice, slice]) -> NDArray[np.int32]:
+        """The status bits that a value has; of a difference of two runs those of either."""
+        status: NDArray[np.int32] = self.galaxy.map("status")[part]
+        if self.minus is None or self.minus[0] is self.galaxy:
+            return status
+        both: NDArray[np.int32] = status | self.minus[0].map("status")[part]
+        return both
 
     def sample(self, hidden: int) -> NDArray[np.float32]:
         """Finite values from which limits are found: all, or some evenly spread ones."""

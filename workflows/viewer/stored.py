@@ -80,8 +80,8 @@ class StoredGalaxy:
         return int(self.arrays["status"].attrs.get("unreliable_bits", int(UNRELIABLE)))
 
     def attributes(self, name: str) -> dict[str, Any]:
-        """Attributes of a map: `long_name`, `units`."""
-        return dict(self.arrays[name].attrs)
+        """Attributes of a map: `long_name`, `units`; none of one that is not there."""
+        return dict(self.arrays[name].attrs) if name in self.arrays else {}
 
     def map(self, name: str) -> NDArray[Any]:
         """A map (y, x), read once and kept while there is room for it. Not to be changed."""

@@ -21,9 +21,9 @@ class Numbers:
     name : str
         The map.
     value : float
-        Of a single spaxel or bin; the mean of a region.
+        Of a single spaxel or bin; the mean of a region, and of a bin's spaxels in maps of these themselves.
     error : float
-        One sigma, as the map's error says; NaN for a region.
+        One sigma, as the map's error says; NaN for a mean.
     median, scatter : float
         Of a region: of the spaxels that count.
     used : int
@@ -61,12 +61,20 @@ def numbers_of(
             continue
         values = galaxy.map(name)[selection.y, selection.x].astype(np.float64)
         if selection.single:
-            error = f"{name}_error"
-            sigma = float(galaxy.map(error)[selection.y[0], selection.x[0]]) if error in galaxy.arrays else np.nan
-            found.append(Numbers(name, float(values[0]), sigma, np.nan, np.nan, int(np.isfinite(values[0]))))
+            found.append(_single(galaxy, name, selection, values))
         elif name != "bin_id":
             found.append(_region(name, values[shown & np.isfinite(values)]))
     return found
+
+
+def _single(galaxy: StoredGalaxy, name: str, selection: Selection, values: NDArray[np.float64]) -> Numbers:
+    """Of a spaxel or a bin; spaxels of a bin have one value, but in `spaxel_flux` and the like."""
+    known = values[np.isfinite(values)]
+    if len(known) and known.min() < known.max():
+        return Numbers(name, float(known.mean()), np.nan, np.nan, np.nan, len(known))
+    error = f"{name}_error"
+    sigma = float(galaxy.map(error)[selection.y[0], selection.x[0]]) if error in galaxy.arrays else np.nan
+    return Numbers(name, float(values[0]), sigma, np.nan, np.nan, int(np.isfinite(values[0])))
 
 
 def _region(name: str, values: NDArray[np.float64]) -> Numbers:

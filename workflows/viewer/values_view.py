@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galprote.pipeline.map_styles import style_of
 from galprote.pipeline.quality import Status
-from galprote.workflows.viewer.flux_units import flux_unit
+from galprote.workflows.report.words import flux_words
 from galprote.workflows.viewer.selection import Selection
 from galprote.workflows.viewer.stored import StoredGalaxy
 from galprote.workflows.viewer.values import Numbers, flag_counts
@@ -84,7 +84,7 @@ def title(galaxy: StoredGalaxy, selection: Selection) -> str:
     if selection.kind == "bin":
         return f"Bin {galaxy.map('bin_id')[selection.y[0], selection.x[0]]} · {count:,} spaxels"
     of_bins = f" in {selection.bins:,} bins" if selection.bins else ""
-    few = f" (every {selection.step}th row and column stands for all)" if selection.step > 1 else ""
+    few = f" (one in {selection.step} rows and columns stands for all)" if selection.step > 1 else ""
     return f"Region of {count * selection.step**2:,} spaxels{of_bins}{few}"
 
 
@@ -97,7 +97,8 @@ def table(
     rows = "".join(_row(galaxy, selection, found, other) for found in numbers)
     status = galaxy.map("status")[selection.y, selection.x]
     used = int(np.count_nonzero((status & hidden) == 0))
-    words = "All spaxels count." if used == len(selection) else f"{used:,} of {len(selection):,} spaxels count."
+    read = " that were read" if selection.step > 1 else ""
+    words = "All spaxels count." if used == len(selection) else f"{used:,} of {len(selection):,} spaxels{read} count."
     count = "" if selection.single else f'<p id="used">{words}</p>'
     head = "".join(f"<th>{word}</th>" for word in heads)
     values = f'<div class="values"><table class=values><tr>{head}</tr>{rows}</table></div>'
@@ -109,7 +110,7 @@ def _flux_words(galaxy: StoredGalaxy, numbers: Sequence[Numbers]) -> str:
     if not any(str(galaxy.attributes(found.name).get("units", "")) and not _unit(galaxy, found.name)
                for found in numbers):  # fmt: skip
         return ""
-    return f"<p>flux in {escape(flux_unit(str(galaxy.about.get('flux_unit', ''))))}</p>"
+    return f"<p>flux in {escape(flux_words(str(galaxy.about.get('flux_unit', ''))))}</p>"
 
 
 def _unit(galaxy: StoredGalaxy, name: str) -> str:
