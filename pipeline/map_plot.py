@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from galprote.model.errors import GalproteError
+from galprote.pipeline.map_names import require_map
 from galprote.pipeline.map_panel import (
     Canvas,
     draw_bar,
@@ -96,8 +97,7 @@ def plot_map(
 
 def _checked(maps: xr.Dataset, name: str, untrusted: str) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """The map and its status bits (y, x)."""
-    if name not in maps.data_vars:
-        raise PlotError(f"no map {name!r}: there are {', '.join(map(str, maps.data_vars))}")
+    require_map(maps, name, PlotError)
     if untrusted not in UNTRUSTED:
         raise PlotError(f"untrusted = {untrusted!r}: expected one of {', '.join(UNTRUSTED)}")
     values = np.asarray(as_image(maps[name]))

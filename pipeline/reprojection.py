@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from reproject import reproject_exact, reproject_interp
 
 from galprote.model.errors import GalproteError
+from galprote.model.wording import did_you_mean
 from galprote.pipeline.images import listing, with_hdus
+from galprote.pipeline.map_names import map_names
 from galprote.pipeline.map_styles import style_of
 from galprote.pipeline.map_wcs import as_image, on_sky, slice_wcs, wcs_text
 from galprote.pipeline.quality import Status
@@ -159,13 +161,14 @@ def _image_header(hdus: Any, extension: str | int | None, where: str) -> fits.He
 
 def _chosen(maps: xr.Dataset, names: str | Iterable[str] | None) -> list[str]:
     """Names of the maps to lay on the target; `status` goes with them."""
-    images = [str(name) for name in maps.data_vars if set(maps[name].dims) <= {"y", "x"} and name != "footprint"]
+    images = [name for name in map_names(maps) if name != "footprint"]
     if names is None:
         return images
     wanted = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in wanted if name not in images]
     if unknown:
-        raise ReprojectionError(f"no map {unknown[0]!r}: there are {', '.join(images)}")
+        near = did_you_mean(unknown[0], images)
+        raise ReprojectionError(f"no map {unknown[0]!r}: there are {', '.join(images)}{near}")
     return [*wanted, *(["status"] if "status" in images and "status" not in wanted else [])]
 
 

@@ -158,6 +158,8 @@ def test_without_a_sky_there_is_no_compass() -> None:
     ("asked", "words"),
     [
         ({"name": "age"}, "no map 'age'"),
+        ({"name": "agelw"}, r"there are age_lw, age_lw_error, flux, .*, status; did you mean age_lw\?$"),
+        ({"name": ["age_lw"]}, r"\['age_lw'\]: expected the name of one map, such as 'age_lw'; ask for each by itself"),
         ({"untrusted": "red"}, "grey, hatch, show"),
         ({"name": "flux", "limits": (0, 10)}, "above 0, for flux has a logarithmic scale"),
         ({"limits": (8, np.nan)}, "expected two finite numbers"),
@@ -173,4 +175,6 @@ def test_a_cube_needs_a_wavelength() -> None:
     maps["residual"] = (("wavelength", "y", "x"), np.ones((3, 12, 14)))
     with pytest.raises(SkyError, match=r"residual is no map: choose first, .sel\(wavelength="):
         maps.galprote.plot("residual")
+    with pytest.raises(PlotError, match=r"density, status; did you mean"):  # no cube can be drawn
+        maps.galprote.plot("flx")
     maps.isel(wavelength=1).galprote.plot("residual")

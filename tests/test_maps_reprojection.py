@@ -217,7 +217,7 @@ def test_a_target_in_any_form(tmp_path: Path) -> None:
         ("nothing.fits", {}, "target nothing.fits: no such file"),
         (sky_wcs((4, 4)).to_header(), {}, "give shape="),
         (sky_wcs((4, 4)), {"method": "cubic"}, "expected one of nearest, bilinear, exact"),
-        (sky_wcs((4, 4)), {"names": "age"}, "no map 'age': there are age_lw"),
+        (sky_wcs((4, 4)), {"names": "age"}, r"no map 'age': there are age_lw.*; did you mean age_lw\?"),
         (sky_wcs((20_000, 20_000)), {}, "take 16 GB: name fewer maps"),
     ],
 )
