@@ -81,7 +81,8 @@ class MapsAccessor:
     def pixel(self, ra: Any, dec: Any = None) -> tuple[float, float]:
         """Where a position is: (y, x), numbers of the cube's spaxels with fractions, as the coordinates `y` and `x`.
 
-        ``ds.sel(y=y, x=x, method="nearest")`` is then the spaxel; it need not be on the maps.
+        It need not be on the maps. ``ds.sel(y=y, x=x, method="nearest", tolerance=0.5)`` is the spaxel there, or a
+        KeyError; without a tolerance it would be one at the edge.
 
         Parameters
         ----------
@@ -116,13 +117,13 @@ class MapsAccessor:
             raise map_wcs.SkyError("cutout: give its size in arcsec, cutout(ra, dec, size=10)")
         return sky_places.cutout(self._maps, sky_places.sky_place(ra, dec), size)
 
-    def radius(self, center: Any = None, pa: float | None = None, inclination: float = 0.0) -> xr.DataArray:
+    def radius(self, center: Any = None, pa: float | None = None, inclination: float | None = None) -> xr.DataArray:
         """Distance of every spaxel from a centre, (y, x), in the plane of a thin disc: arcsec; spaxels without a WCS.
 
         Parameters
         ----------
         center, pa, inclination
-            As for `radial_profile`.
+            As for `radial_profile`; the centre may be anywhere around.
 
         Raises
         ------
@@ -136,7 +137,7 @@ class MapsAccessor:
         name: str = "age_lw",
         center: Any = None,
         pa: float | None = None,
-        inclination: float = 0.0,
+        inclination: float | None = None,
         *,
         step: Any = None,
         edges: Any = None,
@@ -151,15 +152,16 @@ class MapsAccessor:
             Of a map; not `status`, `bin_id` or others of bits or numbers of things.
         center : SkyCoord or (float, float), optional
             A position, or (y, x) as the coordinates have it. By default the brightest light: the centroid of
-            `flux` under a Gaussian window of 1.5 spaxels, from the brightest trusted spaxel on.
+            `flux` under a Gaussian window of 1.5 spaxels, from the brightest trusted spaxel on. It may lie outside the
+            maps, no further than these are across; further, if `edges` are given.
         pa : float
             Position angle of the major axis, degrees from north through east, whichever way the pixels lie. Of a cube
-            without a WCS: from up (y) through left (-x). Needed if there is an inclination.
+            without a WCS: from up (y) through left (-x). It and the inclination need each other.
         inclination : float
-            Degrees, 0 (face-on, the default: circles on the sky) to less than 90.
+            Degrees, 0 (face-on: circles on the sky, as without one) to less than 90.
         step : float or Quantity, optional
             Width of the rings, arcsec (spaxels without a WCS). By default a fifteenth of the largest radius, but no
-            less than 1.5 spaxels.
+            less than 1.5 spaxels. Around a centre outside the maps rings begin at the first spaxel.
         edges : sequence of float, optional
             Ends of the rings instead.
         weights : str, optional
@@ -180,7 +182,9 @@ class MapsAccessor:
         Raises
         ------
         ProfileError
-            If something of this is not understood, or no spaxel is left.
+            If something of this is not understood, the centre is far from the maps, or no spaxel is left.
+        SkyError
+            If the centre is not one position.
         """
         disc = profiles.disc(center, pa, inclination)
         return profiles.radial_profile(

@@ -4,6 +4,7 @@ A spaxel's distance from the centre is deprojected as that of a point of a thin 
 further out by 1 / cos(inclination).
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -15,17 +16,14 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
+from galprote.pipeline.map_names import require_map
 from galprote.pipeline.map_wcs import as_image, has_wcs, pixel_axis, slice_wcs
-from galprote.pipeline.rings import by_ring, ring_statistics
-from galprote.pipeline.sky_places import angular_size
+from galprote.pipeline.rings import by_ring, ring_ends, ring_statistics
+from galprote.pipeline.sky_places import sky_place
 from galprote.pipeline.trusted_light import ProfileError, brightest, trusted
 
 #: Maps per area across the line of sight: a ring's mean weighs areas, not light.
 PER_AREA: Final = ("flux", "spaxel_flux", "stellar_mass_density")
-#: Rings, where nothing else is asked for; none is thinner than so many spaxels.
-RINGS, THINNEST = 15, 1.5
-#: More are refused.
-MOST_RINGS: Final = 10_000
 #: Maps that number things or hold bits: so says their name, or CF's attributes.
 NUMBERS: Final = ("status", "bin_id")
 NUMBER_ATTRIBUTES: Final = ("flag_masks", "flag_values", "flag_meanings")
@@ -60,17 +58,19 @@ class Disc:
             raise ProfileError(f"inclination = {self.inclination}: expected 0 (face-on) to less than 90 degrees")
 
 
-def disc(center: Any, pa: float | None, inclination: float) -> Disc:
-    """A disc as asked for: one that is inclined needs a position angle.
+def disc(center: Any, pa: float | None, inclination: float | None) -> Disc:
+    """A disc as asked for: one that is inclined needs a position angle, and one with that an inclination, if only 0.
 
     Raises
     ------
     ProfileError
-        If it has none, or an angle makes no sense.
+        If one of them is missing, or an angle makes no sense.
     """
     if pa is None and inclination:
         raise ProfileError("an inclined disc has a position angle: give pa, degrees from north through east")
-    return Disc(center, 0.0 if pa is None else pa, inclination)
+    if pa is not None and inclination is None:
+        raise ProfileError(f"pa = {pa}: without an inclination it changes nothing: give inclination, 0 for circles")
+    return Disc(center, 0.0 if pa is None else pa, inclination or 0.0)
 
 
 def deprojected_radius(maps: xr.Dataset, disc: Disc) -> tuple[Floats, str, dict[str, Any]]:
@@ -125,7 +125,7 @@ def _centre(maps: xr.Dataset, center: Any) -> tuple[float, float, dict[str, Any]
         row, column = brightest(maps)
         how = "the brightest light"
     elif isinstance(center, SkyCoord):
-        column, row = (float(value) for value in slice_wcs(maps).world_to_pixel(center))
+        column, row = (float(value) for value in slice_wcs(maps).world_to_pixel(sky_place(center)))
         how = "given"
     else:
         try:
@@ -134,6 +134,8 @@ def _centre(maps: xr.Dataset, center: Any) -> tuple[float, float, dict[str, Any]
             raise ProfileError(f"center = {center!r}: expected a SkyCoord, or (y, x) of the cube") from None
         _refuse_degrees(maps, row, column)
         row, column, how = (row - y.first) / y.step, (column - x.first) / x.step, "given"
+    if not (np.isfinite(row) and np.isfinite(column)):
+        raise ProfileError(f"center = {center!r}: expected a place on the maps, or beside them")
     about = {"center": how, "center_y": y.first + y.step * row, "center_x": x.first + x.step * column}
     return row, column, about
 
@@ -150,6 +152,25 @@ def _refuse_degrees(maps: xr.Dataset, ra: float, dec: float) -> None:
         )
 
 
+def _is_outside(maps: xr.Dataset, about: dict[str, Any], *, far: bool) -> bool:
+    """Whether the centre is outside the maps; one further from them than they are across is refused, if not `far`."""
+    beyond, sizes = [], []
+    for dim in ("y", "x"):
+        axis = pixel_axis(maps, dim)
+        half, middle = abs(axis.step) * axis.size / 2, axis.first + axis.step * (axis.size - 1) / 2
+        beyond.append(max(abs(about[f"center_{dim}"] - middle) - half, 0.0))
+        sizes.append(2 * half)
+    off = math.hypot(*beyond) / math.hypot(*sizes)
+    if off > 1 and not far:  # most likely a mistake
+        ends = (f"{dim} from {float(maps[dim].min()):g} to {float(maps[dim].max()):g}" for dim in ("y", "x"))
+        raise ProfileError(
+            f"center: its (y, x), ({about['center_y']:.1f}, {about['center_x']:.1f}), is {off:.1f} times as far from "
+            f"the maps of {maps.attrs.get('galaxy', 'this galaxy')} as these are across ({', '.join(ends)}); for rings "
+            "around such a place, say where they end: edges=[...]"
+        )
+    return off > 0
+
+
 def radial_profile(
     maps: xr.Dataset,
     name: str,
@@ -163,6 +184,7 @@ def radial_profile(
     """Average a map over rings: see `MapsAccessor.radial_profile`."""
     values = _numbers(maps, name)
     radius, unit, about = deprojected_radius(maps, disc)
+    outside = _is_outside(maps, about, far=edges is not None)
     weights = weights or ("area" if name in PER_AREA or "flux" not in maps else "flux")
     weight = _weight(maps, weights)
     counts = np.asarray(as_image(trusted(maps))) & np.isfinite(values) & np.isfinite(weight) & (weight > 0)
@@ -170,16 +192,19 @@ def radial_profile(
     if not counts.any():
         raise ProfileError(f"{name}: no spaxel is fitted and trusted, and has a value")
     radius = radius[counts]
-    ends = _edges(step, edges, float(radius.max()), _scale(maps) if unit == "arcsec" else 1.0, unit)
-    order, starts = by_ring(radius, ends)
+    near, far = float(radius.min()), float(radius.max())
+    scale = _scale(maps) if unit == "arcsec" else 1.0
+    order, starts = by_ring(radius, ends := ring_ends(step, edges, (near if outside else 0.0, far), scale, unit))
+    if not len(order):
+        raise ProfileError(f"{name}: no spaxel is in these rings: radii are {near:.4g} to {far:.4g} {unit}")
     columns = [radius, values[counts], np.broadcast_to(weight, counts.shape)[counts]]
     if "bin_id" in maps:
         columns.append(np.asarray(as_image(maps["bin_id"]))[counts])
     del radius, values, weight, counts
     rows = []
     for first, last in pairwise(starts):
-        far, value, light, *bins = (column[order[first:last]] for column in columns)
-        rows.append(ring_statistics(value, light, far, bins[0] if bins else None))
+        place, value, light, *bins = (column[order[first:last]] for column in columns)
+        rows.append(ring_statistics(value, light, place, bins[0] if bins else None))
     found = _as_dataset(rows, ends, unit, dict(maps[name].attrs))
     angles = {"pa": float(disc.pa), "inclination": float(disc.inclination)}
     found.attrs = {"map": name, **angles, "weights": weights, **about}
@@ -188,8 +213,7 @@ def radial_profile(
 
 def _numbers(maps: xr.Dataset, name: str) -> NDArray[Any]:
     """A map (y, x) whose mean means something."""
-    if name not in maps.data_vars:
-        raise ProfileError(f"no map {name!r}: there are {', '.join(map(str, maps.data_vars))}")
+    require_map(maps, name, ProfileError)
     about = maps[name].attrs
     if name in NUMBERS or any(attribute in about for attribute in NUMBER_ATTRIBUTES):
         raise ProfileError(
@@ -203,7 +227,7 @@ def _weight(maps: xr.Dataset, weights: str) -> NDArray[Any]:
     """Weights (y, x), or one for all."""
     if weights == "area":
         return np.ones(())
-    if weights not in maps.data_vars:
+    if not isinstance(weights, str) or weights not in maps.data_vars:
         raise ProfileError(f"weights = {weights!r}: expected 'area', or a map like 'flux'")
     return _numbers(maps, weights)
 
@@ -211,26 +235,6 @@ def _weight(maps: xr.Dataset, weights: str) -> NDArray[Any]:
 def _scale(maps: xr.Dataset) -> float:
     """Side of a spaxel, arcsec."""
     return float(np.sqrt(np.prod(proj_plane_pixel_scales(slice_wcs(maps))))) * 3600
-
-
-def _edges(step: Any, edges: Any, largest: float, scale: float, unit: str) -> Floats:
-    """Ends of the rings, in the unit of the radius."""
-    if edges is not None and step is not None:
-        raise ProfileError("give step or edges, not both")
-    if edges is not None:
-        ends = np.asarray(edges.to_value(u.arcsec) if isinstance(edges, u.Quantity) else edges, dtype=float)
-        if ends.ndim != 1 or len(ends) < 2 or not (np.diff(ends) > 0).all() or ends[0] < 0:
-            raise ProfileError(f"edges = {edges!r}: expected increasing radii, two or more, from 0 on, in {unit}")
-        if len(ends) > MOST_RINGS + 1:
-            raise ProfileError(f"edges of {len(ends) - 1} rings: expected {MOST_RINGS} rings at most")
-        return ends
-    width = max(largest / RINGS, THINNEST * scale) if step is None else angular_size(step, "step")[0]
-    if not largest / width < MOST_RINGS:
-        raise ProfileError(
-            f"step = {step!r} is too small: the largest radius is {largest:.4g} {unit}, and there can be {MOST_RINGS} "
-            f"rings at most; a spaxel is {scale:.4g} {unit} wide"
-        )
-    return np.asarray(width * np.arange(int(np.floor(largest / width)) + 2), dtype=np.float64)
 
 
 def _as_dataset(rows: list[tuple[float, ...]], ends: Floats, unit: str, about: dict[str, Any]) -> xr.Dataset:

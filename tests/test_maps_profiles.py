@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galprote.pipeline.map_wcs import wcs_text
+from galprote.pipeline.map_wcs import SkyError, wcs_text
 from galprote.pipeline.rings import ring_statistics
 from galprote.pipeline.trusted_light import ProfileError, brightest
 from tests.discs import CENTRE, attributes, disc_maps, disc_radius, distrust, sky_wcs
@@ -163,15 +164,25 @@ def test_without_a_wcs_radii_are_spaxels() -> None:
     assert slope(profile) == pytest.approx(GRADIENT * 0.2, rel=0.01)
     with pytest.raises(ProfileError, match="no celestial WCS"):
         maps.galprote.radial_profile(distance=16)
+    with pytest.raises(ProfileError, match=r"step = <Quantity 1. arcsec>: expected one positive number of spaxels"):
+        maps.galprote.radial_profile(step=1 * u.arcsec)
+    with pytest.raises(
+        ProfileError, match=r"\(-90.0, 31.5\), is 1.0 times as far .* \(y from 0 to 59, x from 0 to 63\)"
+    ):
+        maps.galprote.radial_profile(center=(-90, 31.5))
 
 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
         ({"name": "age"}, "no map 'age': there are age_lw"),
+        ({"name": "agelw"}, r"flux, .*; did you mean age_lw\?$"),
+        ({"name": ["age_lw", "flux"]}, r"\['age_lw', 'flux'\]: expected the name of one map, such as 'age_lw'"),
+        ({"weights": ["flux"]}, "expected 'area'"),
         ({"inclination": 30.0}, "give pa"),
         ({"pa": 1.0, "inclination": 90.0}, "less than 90"),
-        ({"pa": np.nan}, "pa = nan"),
+        ({"pa": np.nan, "inclination": 0.0}, "pa = nan"),
+        ({"pa": 30}, "pa = 30: without an inclination it changes nothing: give inclination, 0 for circles"),
         ({"center": "there"}, "expected a SkyCoord"),
         (
             {"center": (184.7, 14.4)},
@@ -179,8 +190,13 @@ def test_without_a_wcs_radii_are_spaxels() -> None:
         ),
         ({"edges": [3, 1]}, "increasing radii"),
         ({"edges": [0, 1], "step": 1}, "not both"),
-        ({"edges": np.arange(10_002)}, "10000 rings at most"),
-        ({"step": 1e-4}, "step = 0.0001 is too small: the largest radius is .* a spaxel is 0.2 arcsec wide"),
+        ({"edges": 3 * u.s}, "increasing radii"),
+        ({"edges": np.arange(10_002)}, "10,001 rings: expected 10,000 rings at most"),
+        ({"edges": [5, 6]}, "age_lw: no spaxel is in these rings: radii are 0.1.* to 1.* arcsec"),
+        ({"step": 0}, r"step = 0: expected one positive angle \(a number is arcsec\)$"),
+        ({"step": (1, 2)}, "expected one positive angle"),
+        ({"step": "wide"}, "expected one positive angle"),
+        ({"step": 1e-4}, "step = 0.0001 is too small: radii are 0 to .* arcsec.* a spaxel is 0.2 arcsec wide"),
         ({"step": 1e-320}, "is too small"),
         ({"name": "status"}, "status holds bits or numbers of things"),
         ({"name": "bin_id"}, "bin_id holds bits or numbers of things"),
@@ -195,6 +211,48 @@ def test_what_is_not_understood_is_refused(asked: dict[str, Any], words: str) ->
     maps["bin_id"] = maps["flux"].astype(int)
     with pytest.raises(ProfileError, match=words):
         maps.galprote.radial_profile(**asked)
+
+
+@pytest.mark.parametrize("inclination", [0.0, 60.0])
+def test_a_centre_may_lie_outside_a_part_of_its_galaxy(inclination: float) -> None:
+    """Rings begin where the part does, and have the values that they have around the same centre in the whole."""
+    whole = disc_maps(inclination=inclination)
+    part = whole.isel(y=slice(40, None), x=slice(None, None, -2))
+    assert part["age_lw"].shape == (20, 32)
+    disc = {"center": CENTRE, "pa": PA, "inclination": inclination}
+    for asked in ({}, {"step": 0.3}):
+        profile = part.galprote.radial_profile(**disc, **asked)
+        assert profile["n"][0] > 0
+        assert int(profile["n"].sum()) == 20 * 32
+        assert float(profile["radius_inner"][0]) > 0.5
+        np.testing.assert_allclose(profile["mean"], 9.8 + GRADIENT * profile["mean_radius"], atol=1e-5)
+    few = profile.isel(radius=slice(0, 5))
+    edges = [*few["radius_inner"].values, float(few["radius_outer"][-1])]
+    beside = whole.isel(y=slice(40, None)).galprote.radial_profile(**disc, edges=edges)
+    np.testing.assert_allclose(few["mean"], beside["mean"], atol=0.01)
+    np.testing.assert_allclose(edges, 0.3 * np.rint(np.array(edges) / 0.3))  # whole steps from the centre
+    assert whole.galprote.radial_profile(center=(29.5, -0.5))["radius_inner"][0] == 0  # the edge is on the maps
+
+
+def test_a_centre_far_from_the_maps_is_a_mistake_or_has_its_rings_named() -> None:
+    maps = disc_maps((12, 16))  # 3.2 arcsec wide, 4 across
+    beside, far = (SkyCoord(CENTRE.ra, CENTRE.dec + shift * u.arcsec) for shift in (1.2 + 3.9, 1.2 + 4.1))
+    assert float(maps.galprote.radial_profile(center=beside)["radius_inner"][0]) > 3
+    with pytest.raises(
+        ProfileError, match=r"center: its \(y, x\), \(32.0, 7.5\), is 1.0 times as far from the maps of DISC"
+    ):
+        maps.galprote.radial_profile(center=far)
+    with pytest.raises(ProfileError, match="say where they end"):
+        maps.galprote.radial_profile(center=far, step=0.5)
+    found = maps.galprote.radial_profile(center=far, edges=[4, 5, 6])
+    assert (found["n"] > 0).all()
+    assert float(maps.galprote.radius(far).min()) == pytest.approx(4.2, abs=0.01)  # as the crow flies
+    for nowhere in (SkyCoord(4.7, -14.4, unit="deg"), (np.nan, 3.0)):
+        for ask in (maps.galprote.radius, maps.galprote.radial_profile):
+            with pytest.raises(ProfileError, match="expected a place on the maps, or beside them"):
+                ask(center=nowhere)
+    with pytest.raises(SkyError, match="expected one position"):
+        maps.galprote.radial_profile(center=maps.galprote.sky())
 
 
 def test_nothing_trusted_gives_no_profile() -> None:
