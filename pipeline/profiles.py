@@ -250,7 +250,7 @@ def _as_dataset(rows: list[tuple[float, ...]], ends: Floats, unit: str, about: d
         kind, own = (int, "") if name.startswith("n") else (float, unit if name == "mean_radius" else units)
         variables[name] = ("radius", np.array(column, dtype=kind), {"units": own, "long_name": text})
     radii = {
-        "radius": ((ends[1:] + ends[:-1]) / 2, "deprojected radius: middle of the ring"),
+        "radius": ((ends[1:] + ends[:-1]) / 2, "deprojected radius"),
         "radius_inner": (ends[:-1], "inner end of the ring"),
         "radius_outer": (ends[1:], "outer end of the ring"),
     }

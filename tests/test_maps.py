@@ -242,7 +242,14 @@ def test_the_wcs_is_that_of_the_spaxels_that_are_left(y: Any, x: Any, angle: flo
     again = part.isel(y=slice(None, None, -1))
     assert again.galprote.wcs.pixel_to_world(0, len(y) - 1).separation(found[0, 0]) < 1e-6 * u.arcsec
     place = part.galprote.sky()[-1, 0]
-    np.testing.assert_allclose(part.galprote.pixel(place), (y[-1], x[0]), atol=1e-5)
+    row, column = part.galprote.pixel(place)
+    np.testing.assert_allclose((row, column), (y[-1], x[0]), atol=1e-5)
+    found = part.sel(y=row + 0.4, x=column - 0.4, method="nearest", tolerance=0.5)  # as the page has it
+    assert (int(found["y"]), int(found["x"])) == (y[-1], x[0])
+    beside = SkyCoord(place.ra, place.dec + 1 * u.deg)
+    row, column = part.galprote.pixel(beside)
+    with pytest.raises(KeyError, match="not all values found"):
+        part.sel(y=row, x=column, method="nearest", tolerance=0.5)
 
 
 @pytest.mark.parametrize(

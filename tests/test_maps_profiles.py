@@ -3,6 +3,8 @@
 import tracemalloc
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
@@ -153,6 +155,17 @@ def test_rings_and_distances() -> None:
     assert 15 <= default.sizes["radius"] <= 16
     assert default["radius"].attrs["units"] == "arcsec"
     assert default["mean"].attrs["units"] == "dex(yr)"
+
+
+def test_the_label_of_the_radius_fits_a_figure() -> None:
+    mpl.use("Agg")
+    profile = disc_maps((12, 12)).galprote.radial_profile(center=CENTRE, distance=16)
+    for radius in ("radius", "radius_kpc"):
+        figure, axes = plt.subplots()  # as large as anybody's
+        profile["mean"].plot(ax=axes, x=radius)
+        figure.canvas.draw()
+        assert axes.xaxis.label.get_window_extent().y0 > 0, axes.get_xlabel()
+        plt.close(figure)
 
 
 def test_without_a_wcs_radii_are_spaxels() -> None:
