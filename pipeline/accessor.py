@@ -292,7 +292,7 @@ class MapsAccessor:
         Raises
         ------
         ReprojectionError
-            If the target has no celestial WCS, one with lookup tables, or no shape, or is too large (4 GB).
+            If the target has no celestial WCS, one with lookup tables, or no shape, is too large (4 GB), or elsewhere.
         """
         from galprote.pipeline.reprojection import reproject_maps
 

@@ -25,6 +25,7 @@ from galprote.pipeline.map_names import map_names
 from galprote.pipeline.map_styles import style_of
 from galprote.pipeline.map_wcs import as_image, on_sky, slice_wcs, wcs_text
 from galprote.pipeline.quality import Status
+from galprote.pipeline.sky_places import outside_words
 from galprote.pipeline.trusted_light import trusted
 
 METHODS: Final = ("nearest", "bilinear", "exact")
@@ -64,6 +65,9 @@ def reproject_maps(
             f"{len(chosen)} maps on {shape[0]} x {shape[1]} pixels take {8e-9 * len(chosen) * np.prod(shape):.0f} GB: "
             "name fewer maps, or give the WCS and shape of a part of the target"
         )
+    covered = _footprint(source, wcs, shape, method)
+    if not covered.any():
+        raise ReprojectionError(_apart(maps, source, wcs, shape, method))
     arrays: dict[str, Any] = {}
     whole = [name for name in chosen if maps[name].dtype.kind != "f" or name in FILL]
     good = np.asarray(as_image(trusted(maps))) if trusted_only and "status" in maps else np.True_
@@ -76,7 +80,7 @@ def reproject_maps(
             found = _average(np.where(kept, values, np.nan), source, wcs, shape, method)
         arrays[name] = (("y", "x"), found, dict(maps[name].attrs))
     words = {"units": "", "long_name": "whether the maps cover the pixel; with method 'exact' the share they cover"}
-    arrays["footprint"] = (("y", "x"), _footprint(source, wcs, shape, method), words)
+    arrays["footprint"] = (("y", "x"), covered, words)
     return _on_target(maps, arrays, wcs, source, shape, method)
 
 
@@ -187,6 +191,16 @@ def _footprint(source: WCS, target: WCS, shape: tuple[int, int], method: str) ->
         order = "nearest-neighbor" if method == "nearest" else "bilinear"
         _, covered = reproject_interp(inside, target, shape_out=shape, order=order)
     return np.asarray(np.nan_to_num(covered), dtype=np.float32)
+
+
+def _apart(maps: xr.Dataset, source: WCS, target: WCS, shape: tuple[int, int], method: str) -> str:
+    """Why no pixel of the target is covered."""
+    pixel, side = (float(min(proj_plane_pixel_scales(wcs))) * 3600 for wcs in (target, source))
+    words = f"the maps cover no pixel of the target, {shape[0]} x {shape[1]} pixels of {pixel:.3g} arcsec"
+    if method != "exact" and pixel > side * min(source.array_shape):
+        return f"{words}: one is larger than the maps; take method='exact', or a target that lies over them"
+    middle = target.pixel_to_world((shape[1] - 1) / 2, (shape[0] - 1) / 2).icrs
+    return f"{words}; its middle, {outside_words(maps, source, middle)}"
 
 
 def _average(

@@ -84,13 +84,14 @@ def cutout(maps: xr.Dataset, place: SkyCoord, size: Any) -> xr.Dataset:
         wanted, pixels = max(1, round(length / scale)), pixel_axis(maps, dim).size
         start = int(np.ceil(centre - wanted / 2 - 1e-6)) if np.isfinite(centre) else pixels
         if start >= pixels or start + wanted <= 0:
-            raise SkyError(_outside(maps, wcs, place))
+            raise SkyError(outside_words(maps, wcs, place))
         if dim in maps.dims:
             indexers[dim] = slice(max(start, 0), min(start + wanted, pixels))
     return maps.isel(indexers)
 
 
-def _outside(maps: xr.Dataset, wcs: WCS, place: SkyCoord) -> str:
+def outside_words(maps: xr.Dataset, wcs: WCS, place: SkyCoord) -> str:
+    """Say that a place is not on maps, and how far it is from these."""
     ny, nx = wcs.array_shape
     centre = wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs
     high, wide = (n * scale * 3600 for n, scale in zip((ny, nx), proj_plane_pixel_scales(wcs)[::-1], strict=True))

@@ -17,6 +17,7 @@ from galprote.pipeline.quality import Status
 from galprote.pipeline.reprojection import ReprojectionError, find_target
 from tests.discs import CENTRE, disc_maps, disc_radius, distorted_wcs, distrust, sky_wcs
 
+BESIDE = SkyCoord(CENTRE.ra, CENTRE.dec + 5 * u.arcsec)
 PEAK = SkyCoord(184.7 * u.deg + 2.3 * u.arcsec, 14.4 * u.deg - 1.7 * u.arcsec)
 
 
@@ -219,6 +220,19 @@ def test_a_target_in_any_form(tmp_path: Path) -> None:
         (sky_wcs((4, 4)), {"method": "cubic"}, "expected one of nearest, bilinear, exact"),
         (sky_wcs((4, 4)), {"names": "age"}, r"no map 'age': there are age_lw.*; did you mean age_lw\?"),
         (sky_wcs((20_000, 20_000)), {}, "take 16 GB: name fewer maps"),
+        (
+            sky_wcs((4, 6), centre=BESIDE),
+            {},
+            r"cover no pixel of the target, 4 x 6 pixels of 0.2 arcsec; its middle, 12h",
+        ),
+        (
+            sky_wcs((4, 6), centre=BESIDE),
+            {"method": "exact"},
+            "not on the maps of DISC: it is 5.0 arcsec from their centre",
+        ),
+        (sky_wcs((4, 6), centre=BESIDE), {"method": "nearest"}, "they are 2.4 arcsec high and 2.4 arcsec wide$"),
+        (sky_wcs((4, 6), centre=SkyCoord(4.7, -14.4, unit="deg")), {}, "it is 180.00 deg from their centre"),
+        (sky_wcs((4, 4), scale=60.0), {}, "one is larger than the maps; take method='exact'"),
     ],
 )
 def test_what_cannot_be_done_says_why(target: Any, asked: dict[str, Any], words: str) -> None:
