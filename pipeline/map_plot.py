@@ -96,14 +96,17 @@ def plot_map(
 
 
 def _checked(maps: xr.Dataset, name: str, untrusted: str) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """The map and its status bits (y, x)."""
+    """The map, NaN where there are no data, and its status bits (y, x)."""
     require_map(maps, name, PlotError)
     if untrusted not in UNTRUSTED:
         raise PlotError(f"untrusted = {untrusted!r}: expected one of {', '.join(UNTRUSTED)}")
     values = np.asarray(as_image(maps[name]))
     if "status" not in maps:
         return values, np.where(np.isfinite(values), 0, int(Status.NO_DATA)).astype(np.int32)
-    return values, np.asarray(as_image(status_bits(maps["status"]))).astype(np.int32)
+    status = np.asarray(as_image(status_bits(maps["status"]))).astype(np.int32)
+    if values.dtype.kind in "iu":  # whole numbers have no NaN: without data 0 is no value
+        values = np.where((status & Status.NO_DATA) > 0, np.nan, values)
+    return values, status
 
 
 def _check_limits(style: MapStyle, limits: tuple[float, float] | None) -> None:

@@ -107,6 +107,16 @@ def test_what_is_not_trusted_is_left_out_hatched_or_shown() -> None:
     assert not np.ma.getmaskarray(maps.galprote.plot("flux").images[0].get_array()).any()
 
 
+def test_whole_numbers_are_no_values_where_there_are_no_data() -> None:
+    maps = disc_maps((12, 14))
+    maps["replaced_samples"] = (("y", "x"), np.zeros((12, 14), np.int16))
+    maps["status"].values[:3] = int(Status.NO_DATA)
+    maps["status"].values[3] = int(Status.LOW_SNR)
+    for untrusted in ("grey", "hatch", "show"):
+        shown = ~np.ma.getmaskarray(maps.galprote.plot("replaced_samples", untrusted=untrusted).images[0].get_array())
+        np.testing.assert_array_equal(shown, np.arange(12)[:, None] >= np.full(14, 3))  # measured, though not fitted
+
+
 @pytest.mark.parametrize("side", [600, 1300])
 def test_a_hatching_of_a_large_map_is_one_picture(side: int) -> None:
     flagged = np.where(np.random.default_rng(1).random((side, side)) < 0.3, int(Status.UNLIKE_TRAINING), 0)
