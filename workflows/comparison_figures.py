@@ -13,7 +13,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from galprote.pipeline.map_styles import INK, UNFITTED_COLOUR, UNTRUSTED_COLOUR,
 from galprote.pipeline.quality import Kinds, Status
 from galprote.pipeline.whole_files import appearing
 from galprote.workflows.comparison_distributions import OURS, TITLE, draw_differences, draw_distributions, ends_of
+from galprote.workflows.comparison_marks import mark_groups
 from galprote.workflows.drawing_style import default_style
 from galprote.workflows.map_comparison import ComparedMap, MapComparison
 
@@ -126,9 +126,9 @@ def _draw_maps(panels: list[tuple[Axes, Axes]], found: MapComparison, item: Comp
     image = draw_values(axes, around, difference, limits=_difference_limits(difference))
     title = f"galprote − {name}"
     _finish(axes, bar, image, around, title, f"difference  ({item.quantity.unit})")
-    _number_outliers(axes, item)
     for one, _ in panels:
         one.set(xlim=canvas.extent[:2], ylim=canvas.extent[2:])
+    mark_groups(axes, item.outliers.groups[:NUMBERED])
 
 
 def _near(found: MapComparison) -> NDArray[np.bool_]:
@@ -150,19 +150,6 @@ def _finish(axes: Axes, bar: Axes, image: Any, how: MapStyle, title: str, label:
     draw_bar(image, bar, how)
     bar.tick_params(labelsize=10, color=INK, labelcolor=INK, length=3)
     bar.set_ylabel(label, fontsize=11, color=INK)
-
-
-def _number_outliers(axes: Axes, item: ComparedMap) -> None:
-    """Ring and number the most significant groups."""
-    outline = [withStroke(linewidth=2.5, foreground="white")]
-    middle = np.nanmean(np.nonzero(np.isfinite(item.ours)), axis=1)
-    for group in item.outliers.groups[:NUMBERED]:
-        axes.plot(group.x, group.y, "o", ms=11, mfc="none", mec=INK, mew=1.3, zorder=4, path_effects=outline)
-        up = 8 if group.y < middle[0] else -15  # towards the middle: not into the title
-        axes.annotate(
-            str(group.number), (group.x, group.y), (8, up), textcoords="offset points", fontsize=10, color=INK,
-            weight="bold", zorder=5, path_effects=outline, annotation_clip=True,
-        )  # fmt: skip
 
 
 def _draw_running(axes: Axes, item: ComparedMap, name: str) -> None:
