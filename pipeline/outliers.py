@@ -187,7 +187,7 @@ def _remarks(
         found.append(f"faint, S/N {snr:.0f}")
     if "bin_id" in here:
         bins = np.unique(here["bin_id"])
-        found.append(f"bin {bins[0]}" if len(bins) == 1 else f"{len(bins)} bins")
+        found.append(f"bin {bins[0]}" if len(bins) == 1 else f"{len(bins):,} bins")
     return tuple(found)
 
 

@@ -1,16 +1,19 @@
 """`compare --ppxf`: the same spectra, fitted by both, with differences and times."""
 
 import csv
+import io
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from galprote.model.checkpoint import load_checkpoint
 from galprote.model.errors import ConfigError
@@ -18,6 +21,7 @@ from galprote.model.rivals import NO_INFORMATION, MovingPpxf
 from galprote.pipeline.maps import open_maps
 from galprote.workflows import ppxf_comparison
 from galprote.workflows.conduct import current_stop
+from galprote.workflows.ppxf_report import ppxf_figure, ppxf_tables
 from galprote.workflows.stop import STOPPED, StopRequest
 from galprote.workflows.store_cube import find_store_cube
 from tests import surveys
@@ -112,6 +116,51 @@ def test_a_second_ctrl_c_or_one_before_the_first_fit_ends_it(before: bool, at_on
     ):
         ppxf_comparison._fits(mock.Mock(), mock.Mock(), [mock.Mock()] * 3, 600.0)
     assert not stop.patient
+
+
+def test_times_are_the_processor_s_not_the_clock_s() -> None:
+    """Waiting costs neither of the two anything: on a busy machine a fit that does not run would look slow."""
+
+    def wait(*_: object) -> tuple[float, float, float]:
+        time.sleep(0.2)
+        return 9.0, 0.1, 0.5
+
+    with mock.patch.object(ppxf_comparison, "_ppxf", wait):
+        _, times = ppxf_comparison._fits(mock.Mock(), mock.Mock(), [mock.Mock()] * 2, 600.0)
+    assert (times[:, 1] > 0.19).all()
+    assert (times[:, 0] < 0.1).all()
+    spectra = mock.Mock(batch=mock.Mock(spectra=np.ones((1, 5)), noise=np.ones((1, 5))))
+    network = mock.Mock(side_effect=wait, batch=1)
+    processor, clock = ppxf_comparison._network_seconds(network, [spectra])
+    assert clock * ppxf_comparison.TIMED_BATCHES > 0.19
+    assert processor * ppxf_comparison.TIMED_BATCHES < 0.1
+
+    def work(*_: object) -> tuple[float, float, float]:
+        while time.process_time() < until:
+            pass
+        return 9.0, 0.1, 0.5
+
+    until = time.process_time() + 0.2
+    with mock.patch.object(ppxf_comparison, "_ppxf", work):
+        _, times = ppxf_comparison._fits(mock.Mock(), mock.Mock(), [mock.Mock()], 600.0)
+    assert times[0, 0] > 0.15
+
+
+def test_large_numbers_have_separators() -> None:
+    n = 1296
+    spaxels, values = np.arange(n), {name: np.zeros(n) for name in ppxf_comparison.QUANTITIES}
+    found = ppxf_comparison.PpxfComparison(
+        "N1", n, 1, "spaxels", spaxels, spaxels, spaxels, np.ones(n), values, values, values, values,
+        np.ones(n), np.ones(n), 1e-3, 1e-3, 256, "truth.fits", True,
+        {"ppxf": "9", "precision": "float32", "machine": "here"},
+    )  # fmt: skip
+    console = Console(width=160, file=io.StringIO())
+    for part in ppxf_tables(found):
+        console.print(part)
+    text = console.file.getvalue() + ppxf_figure(found)._suptitle.get_text()
+    assert text.count("1,296 spaxels") == 2
+    assert text.count("1,296") == 2 + 3 * 3
+    assert "1296" not in text
 
 
 def test_ppxf_that_finds_the_motion_finds_the_rest() -> None:

@@ -108,6 +108,14 @@ def test_a_planted_blob_is_named_at_its_place() -> None:
     assert np.isnan(first.ra)
 
 
+def test_a_group_of_many_bins_says_how_many() -> None:
+    shape = (60, 60)
+    ours = 0.01 * np.random.default_rng(1).standard_normal(shape)
+    ours[:35, :35] += 2.0
+    about: dict[str, Any] = {"status": np.zeros(shape, int), "bin_id": np.arange(3600).reshape(shape)}
+    assert "1,225 bins" in find_outliers(ours, np.zeros(shape), np.full(shape, 0.1), about).groups[0].remarks
+
+
 def test_where_most_differ_by_nothing_there_are_no_sigma() -> None:
     """Two runs of one cube: half of the spaxels are the same, so a deviation has no scale, and is not called one."""
     maps: dict[str, Any] = smooth_maps(SHAPE)

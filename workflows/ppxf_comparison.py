@@ -224,7 +224,7 @@ def _fits(fit: MovingPpxf, decoder: Decoder, spectra: list[Refits], limit: float
     values = np.full((len(QUANTITIES), len(spectra)), np.nan)
     times: list[tuple[float, float]] = []
     columns = (TextColumn("pPXF"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    began = time.monotonic()
+    began, of = time.monotonic(), f"of {len(spectra):,} spectra"
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("pPXF", total=len(spectra))
         stop.patient, stop.under_way = True, 1
@@ -233,7 +233,7 @@ def _fits(fit: MovingPpxf, decoder: Decoder, spectra: list[Refits], limit: float
                 if stop.requested:
                     break
                 if time.monotonic() - began > limit:
-                    text = f"pPXF: stopped after {limit:g} s (--ppxf-seconds), with {number} of {len(spectra)} spectra"
+                    text = f"pPXF: stopped after {limit:g} s (--ppxf-seconds), with {number:,} {of}"
                     errors.print(text, highlight=False, soft_wrap=True)
                     break
                 start = time.process_time(), time.perf_counter()
@@ -245,7 +245,7 @@ def _fits(fit: MovingPpxf, decoder: Decoder, spectra: list[Refits], limit: float
     if stop.requested and (stop.at_once or not times):
         raise KeyboardInterrupt
     if stop.requested:
-        errors.print(f"pPXF: stopped; {len(times)} of {len(spectra)} spectra are compared")
+        errors.print(f"pPXF: stopped; {len(times):,} {of} are compared")
     return values, np.array(times).reshape(-1, 2)
 
 

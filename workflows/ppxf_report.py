@@ -88,7 +88,7 @@ def _rows(found: PpxfComparison) -> list[dict[str, Any]]:
 def ppxf_tables(found: PpxfComparison) -> list[Table | str]:
     """What the terminal shows."""
     record = ppxf_dict(found)
-    table = Table(title=f"{found.galaxy}: {record['spectra']} {found.places}, fitted by both")
+    table = Table(title=f"{found.galaxy}: {record['spectra']:,} {found.places}, fitted by both")
     for name in ("quantity", "difference", "n", "mean", "sigma", "rms", "median"):
         table.add_column(name, justify="left" if name in ("quantity", "difference") else "right", no_wrap=True)
     for name in QUANTITIES:
@@ -97,7 +97,7 @@ def ppxf_tables(found: PpxfComparison) -> list[Table | str]:
             numbers = [row["mean"], row["sigma"], row["rms"], row["median"]]
             signs = ("+", "", "", "+")
             cells = ["-" if value is None else f"{value:{sign}.3f}" for value, sign in zip(numbers, signs, strict=True)]
-            table.add_row(label, words, str(row["n"]), *cells)
+            table.add_row(label, words, f"{row['n']:,}", *cells)
             label = ""
         table.add_section()
     about = found.about
@@ -127,7 +127,8 @@ def ppxf_figure(found: PpxfComparison) -> Figure:
     figure = Figure(figsize=(12.6, 0.9 + 3.9 * rows), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, len(QUANTITIES), squeeze=False)
-    title = f"{found.galaxy}: galprote and pPXF {found.about['ppxf']} on the same {len(found.seconds)} {found.places}"
+    count = f"{len(found.seconds):,} {found.places}"
+    title = f"{found.galaxy}: galprote and pPXF {found.about['ppxf']} on the same {count}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, weight="bold", color=INK)
     for column, name in enumerate(QUANTITIES):
         _draw_pairs(axes[0, column], found, name)
