@@ -140,16 +140,20 @@ def _centre(maps: xr.Dataset, center: Any) -> tuple[float, float, dict[str, Any]
     return row, column, about
 
 
-def _refuse_degrees(maps: xr.Dataset, ra: float, dec: float) -> None:
-    """Refuse two numbers that are meant as a position in degrees: as one they lie on the maps."""
-    if not has_wcs(maps) or not (np.isfinite(ra) and abs(dec) <= 90):
+def _refuse_degrees(maps: xr.Dataset, first: float, second: float) -> None:
+    """Refuse two numbers that are meant as a position in degrees, in either order: as one they lie on the maps."""
+    if not has_wcs(maps):
         return
     wcs = slice_wcs(maps)
-    found = np.array(wcs.world_to_pixel(SkyCoord(ra, dec, unit="deg")))[::-1]
-    if np.all((found > -0.5) & (found < np.array(wcs.array_shape) - 0.5)):
-        raise ProfileError(
-            f"center = ({ra}, {dec}): expected (y, x) of the cube; a position is SkyCoord({ra}, {dec}, unit='deg')"
-        )
+    for ra, dec in ((first, second), (second, first)):
+        if not (np.isfinite(ra) and abs(dec) <= 90):
+            continue
+        found = np.array(wcs.world_to_pixel(SkyCoord(ra, dec, unit="deg")))[::-1]
+        if np.all((found > -0.5) & (found < np.array(wcs.array_shape) - 0.5)):
+            raise ProfileError(
+                f"center = ({first}, {second}): expected (y, x) of the cube; a position is SkyCoord({ra}, {dec}, "
+                "unit='deg')"
+            )
 
 
 def _is_outside(maps: xr.Dataset, about: dict[str, Any], *, far: bool) -> bool:

@@ -201,6 +201,7 @@ def test_without_a_wcs_radii_are_spaxels() -> None:
             {"center": (184.7, 14.4)},
             r"expected \(y, x\) of the cube; a position is SkyCoord\(184.7, 14.4, unit='deg'\)",
         ),
+        ({"center": (14.4, 184.7)}, r"\(14.4, 184.7\): expected \(y, x\) .* is SkyCoord\(184.7, 14.4, unit='deg'\)"),
         ({"edges": [3, 1]}, "increasing radii"),
         ({"edges": [0, 1], "step": 1}, "not both"),
         ({"edges": 3 * u.s}, "increasing radii"),
