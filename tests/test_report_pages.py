@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from galprote.pipeline.quality import Status
+from galprote.workflows.report.finishing import finish_report
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
+from galprote.workflows.report.html import wrappable
 from galprote.workflows.report.words import fixed_words
 from tests import surveys
 from tests.report_surveys import Page, copied, pages, run
@@ -35,6 +37,25 @@ def test_the_survey_s_page_tells_what_became_of_every_galaxy(reported: Path) -> 
     assert len(page.pictures) == 6
     assert all(picture["alt"] for picture in page.pictures)
     assert sorted(pages(reported)) == ["N1.html", "N1.json", "N2.html", "N2.json"]
+
+
+def test_an_error_does_not_begin_with_the_name_beside_it(again: Path) -> None:
+    output = again.parent / "out"
+    summary = json.loads((output / "summary.json").read_text())
+    for error, shown in (("BAD: no such cube: /x/BAD: y", "no such cube: /x/BAD: y"), ("BAD:x", "BAD:x")):
+        summary[1]["error"] = error
+        (output / "summary.json").write_text(json.dumps(summary))
+        text = Page(finish_report(output)).text
+        assert f"failed {shown} " in text
+        assert f"the whole galaxy {shown} " in text
+
+
+def test_narrow_columns_break_long_words_at_joints_only() -> None:
+    short, blank = "NGC4254_a/b", 'a "b"'
+    assert str(wrappable(short)) == "NGC4254_<wbr>a/<wbr>b"
+    assert str(wrappable(blank)) == "a &quot;b&quot;"
+    assert str(wrappable(f"/x_/{'f' * 25}")) == f'<span class="long">/x_/{"f" * 25}</span>'
+    assert str(wrappable(f"<b/{'f' * 24}")) == f"&lt;b/<wbr>{'f' * 24}"
 
 
 def test_a_galaxy_s_page_has_all_its_parts(reported: Path) -> None:
