@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,9 @@ def test_a_galaxy_s_page_has_all_its_parts(reported: Path) -> None:
     assert float(np.median(maps.dataset.age_lw.values[maps.good])) == pytest.approx(medians[0].value)
     assert f"low_snr 4 {int(((maps.status & Status.LOW_SNR) > 0).sum())} left out" in page.text
     assert maps.record["fingerprint"] in page.text
+    changed = datetime.fromtimestamp((reported.parent / "n1.fits").stat().st_mtime, UTC)
+    assert f"bytes, changed {changed:%Y-%m-%d %H:%M:%S} UTC" in page.text
+    assert "Rᵥ = 3.1" in page.text
     assert all(picture["alt"] for picture in page.pictures)
     assert sum(str(picture["alt"]).startswith("Map of") for picture in page.pictures) == 8  # without errors
 

@@ -26,7 +26,7 @@ from galprote.workflows.report.radial import FEWEST, radial_profiles
 from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.settings import flat
 from galprote.workflows.report.spectra import draw_fit, draw_residuals
-from galprote.workflows.report.words import fixed_words, number_words
+from galprote.workflows.report.words import fixed_words, number_words, utc_words
 
 #: Maps of which the survey's page has a small picture.
 THUMBNAILS: Final = ("age_lw", "metallicity_lw", "av")
@@ -242,7 +242,7 @@ def _provenance(galaxy: GalaxyMaps) -> Iterator[tuple[str, str]]:
         "Cube",
         f"{given['file']}, {given['bytes']:,} bytes"
         + (
-            f", changed {given['modified']}"
+            f", changed {utc_words(given['modified'])}"
             if given["modified"]
             else ", synthetic"
             if record["settings"].get("mock")
@@ -253,7 +253,7 @@ def _provenance(galaxy: GalaxyMaps) -> Iterator[tuple[str, str]]:
     yield "Flux unit", f"{about['flux_unit']}{' (assumed)' if about['flux_unit_assumed'] else ''}"
     yield "Variances", str(about["variance_source"])
     source = f", {about['foreground_source']}" if about["foreground_source"] else ""
-    law = f"{about['foreground_law']}, R_V = {about['foreground_r_v']:g}"
+    law = f"{about['foreground_law']}, Rᵥ = {about['foreground_r_v']:g}"
     yield "Foreground dust", f"E(B-V) = {about['foreground_ebv']:g} mag{source}; {law}"
     yield "Bins, motions", f"binning: {about['binning']}; kinematics: {about['kinematics']}"
     frames = (("masked_observed", "observed"), ("masked_rest", "rest frame"))

@@ -29,7 +29,7 @@ _ENDS: Final = (float(WAVELENGTH[0]), float(WAVELENGTH[-1]))
 def draw_residuals(
     found: ResidualSpectrum, redshift: float, unused: NDArray[np.bool_], masked: NDArray[np.bool_]
 ) -> Chart:
-    """Draw the mean residual spectrum: all of it above, what the network uses enlarged below.
+    """Draw the mean residual spectrum: the whole range above, what the network uses enlarged below.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def draw_residuals(
     limit = max(1.5 * float(np.percentile(finite, 95)) if finite.size else 1.0, 0.05)
     lower.set_ylim(-limit, limit)
     upper.set_ylim(min(-limit, 1.1 * float(np.nanmin([*mean, 0]))), max(limit, 1.12 * float(np.nanmax([*mean, 0]))))
-    plain_axes(upper, "", "all of it (%)")
+    plain_axes(upper, "", "whole range (% of the flux)")
     plain_axes(lower, "rest-frame wavelength, air (Å)", "enlarged (% of the flux)")
     upper.tick_params(labelbottom=False)
     mark_lines(upper, redshift, lower)
