@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import zarr
 
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.quality import Status
@@ -47,6 +48,21 @@ def test_a_galaxy_without_good_spaxels_has_a_page(store: Path) -> None:
     assert "No spaxel is good" in text
     assert text.count("Missing: no spaxel is good") == 2
     assert f"not fitted ({SHAPE[0] * SHAPE[1]})" in text
+
+
+def test_the_legend_says_where_dots_are_left_out(store: Path) -> None:
+    change(store, status=0)
+    words = "only the map of flags has the pattern"
+    text = make(store)
+    assert "doubtful" not in text
+    change(store, status=int(Status.POOR_FIT))
+    assert f"doubtful: counts, with a remark; so many are that {words} (120)" in make(store)
+    status = zarr.open_group(store, mode="r+", use_consolidated=False)["status"]
+    assert isinstance(status, zarr.Array)
+    status[6:] = 0
+    text = make(store)
+    assert "doubtful: counts, with a remark (60)" in text
+    assert words not in text
 
 
 def test_a_galaxy_without_sky_or_cube_or_errors_has_a_page_that_says_so(store: Path) -> None:

@@ -132,6 +132,20 @@ def test_each_kind_of_spaxel_has_a_pattern_of_its_own_also_in_grey() -> None:
     assert len({hatch.words for hatch in HATCHES}) == 4
 
 
+@pytest.mark.parametrize(("doubtful", "dotted"), [(18, True), (19, False)])
+def test_a_pattern_on_most_of_the_fitted_spaxels_is_left_to_the_map_of_flags(doubtful: int, dotted: bool) -> None:
+    """Of 4 x 10 spaxels 36 are fitted; every one of the 40 has a value of the same colour."""
+    kinds = kinds_of((4, 10), unfitted=np.s_[0, :4])
+    kinds.doubtful.flat[4 : 4 + doubtful] = True
+    maps, values = thin(kinds, np.ones((4, 10), dtype=bool)), np.full((4, 10), 9.0, np.float32)
+    for name in ("age_lw", "metallicity_lw", "av", "residual_rms"):
+        style = STYLES[name]
+        fitted = image_of(paint_map(values, style, (8.0, 10.0), maps, pixels=400))[:120]  # without the row below
+        assert (len(np.unique(fitted.reshape(-1, 4), axis=0)) > 1) is dotted
+    flags = image_of(paint_map(None, STYLES["snr"], (1.0, 10.0), maps, pixels=400))
+    assert {0, 255} <= set(flags[:120, :, :3].ravel())  # black and white
+
+
 def test_large_maps_are_thinned_to_means_and_majorities() -> None:
     shape = (1000, 700)
     data = np.ones(shape, dtype=bool)

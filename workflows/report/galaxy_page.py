@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from galprote.model.errors import GalproteError
 from galprote.model.grids import KEPT
+from galprote.pipeline.quality import Status
 from galprote.pipeline.spectral_masks import WavelengthMasks, masked_samples, read_bands
 from galprote.workflows.failures import describe
 from galprote.workflows.refit import Refits
@@ -19,7 +20,7 @@ from galprote.workflows.report.examples import Example, choose, cube_problem, re
 from galprote.workflows.report.facts import Fact
 from galprote.workflows.report.files import PAGE_VERSION
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
-from galprote.workflows.report.hatching import HATCHES, MOST_SPAXELS, hatch_swatch
+from galprote.workflows.report.hatching import HATCHES, MOST_SPAXELS, hatch_swatch, mostly_doubtful
 from galprote.workflows.report.html import fill
 from galprote.workflows.report.map_picture import map_pictures, thumbnail
 from galprote.workflows.report.radial import FEWEST, radial_profiles
@@ -166,11 +167,15 @@ def _scales(galaxy: GalaxyMaps) -> str:
 
 def _legend(galaxy: GalaxyMaps) -> list[dict[str, Any]]:
     counts = galaxy.counts()
+    data = (galaxy.status & Status.NO_DATA) == 0
+    where = {"doubtful": "; so many are that only the map of flags has the pattern"}
+    if not mostly_doubtful(galaxy.kinds, data):
+        where.clear()
     return [
-        {"swatch": hatch_swatch(hatch.kind), "words": hatch.words, "spaxels": counts[hatch.kind]}
-        for hatch in HATCHES
-        if counts[hatch.kind]
-    ]
+        {"swatch": hatch_swatch(hatch.kind), "words": hatch.words + where.get(hatch.kind, ""),
+         "spaxels": counts[hatch.kind]}
+        for hatch in HATCHES if counts[hatch.kind]
+    ]  # fmt: skip
 
 
 def _residual(galaxy: GalaxyMaps, bands: NDArray[np.bool_] | None) -> tuple[Chart | None, str]:
