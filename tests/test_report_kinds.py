@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import zarr
 
+from galprote.model.grids import STEP, WAVELENGTH
 from galprote.pipeline.config import read_survey
 from galprote.pipeline.quality import Status
+from galprote.workflows.report import spectra
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
 from galprote.workflows.report.galaxy_page import make_page
 from galprote.workflows.report.radial import radial_profiles
@@ -48,6 +50,27 @@ def test_a_galaxy_without_good_spaxels_has_a_page(store: Path) -> None:
     assert "No spaxel is good" in text
     assert text.count("Missing: no spaxel is good") == 2
     assert f"not fitted ({SHAPE[0] * SHAPE[1]})" in text
+
+
+def test_wavelengths_that_the_survey_masks_are_shaded_in_the_mean_residual_spectrum(store: Path) -> None:
+    """5400 to 5450 A at rest, and 5870 to 5910 A observed; the shade is that of nothing else."""
+    change(store, MASKED_REST="5400-5450", MASKED_OBSERVED="5870-5910")
+    make(store)
+    (chart,) = (unquote(str(picture["src"])) for picture in Page(store.with_suffix(".html")).pictures
+                if str(picture["alt"]).startswith("Mean residual"))  # fmt: skip
+    redshift = GalaxyMaps(store).about["redshift"]
+    first, last = WAVELENGTH[0], WAVELENGTH[-1]
+    shades = []
+    for path in re.findall(rf'd="([^"]*)"[^>]*style="fill: {spectra.MASK}', chart):
+        points = np.array(re.findall(r"[ML] (\S+) (\S+)", path), dtype=float) / 72
+        across = np.interp(points[:, 0], (spectra.LEFT, spectra.WIDTH - spectra.RIGHT), (first, last))
+        shades.append((across.min(), across.max(), np.ptp(points[:, 1])))
+    panels = [shade for shade in shades if shade[2] > 1]  # the legend's is lower than an inch
+    for height in (1.75, 2.3):
+        ends = [shade[:2] for shade in panels if shade[2] == pytest.approx(height, abs=0.01)]
+        wanted = [(5400, 5450), (5870 / (1 + redshift), 5910 / (1 + redshift))]
+        np.testing.assert_allclose(ends, wanted, atol=2 * STEP)
+    assert len(shades) == len(panels) + 1
 
 
 def test_the_legend_says_where_dots_are_left_out(store: Path) -> None:
