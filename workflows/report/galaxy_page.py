@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,8 +60,8 @@ def make_page(store: Path, cube: Path | None, checkpoint: Path | None) -> tuple[
     """
     galaxy = GalaxyMaps(store)
     with drawn_here():
-        fits, fit_words, bands = _fits(galaxy, cube, checkpoint)
-        residual, residual_words = _residual(galaxy, bands)
+        fits = _fits(galaxy, cube, checkpoint)
+        residual, residual_words = _residual(galaxy, fits.bands)
         profiles = radial_profiles(galaxy)
         page = {
             "name": galaxy.name, "sentence": _sentence(galaxy), "facts": _facts(galaxy), "notes": list(_notes(galaxy)),
@@ -70,17 +71,19 @@ def make_page(store: Path, cube: Path | None, checkpoint: Path | None) -> tuple[
                 "Median and 16 to 84 % of the good spaxels in rings that are round on the sky, around the brightest "
                 f"light; not deprojected. Rings with fewer than {FEWEST} good spaxels are left out."
             ),
-            "residual": residual, "residual_words": residual_words, "histograms": histograms(galaxy), "fits": fits,
-            "fit_words": fit_words, "flags": galaxy.flags(), "provenance": list(_provenance(galaxy)),
+            "residual": residual, "residual_words": residual_words, "histograms": histograms(galaxy),
+            "fits": fits.charts, "fit_words": fits.words, "flags": galaxy.flags(),
+            "provenance": list(_provenance(galaxy)),
             "settings": [(key, json.dumps(value)) for key, value in flat(galaxy.record["settings"])],
             "footer": (
                 f"galprote {galaxy.record['versions']['galprote']} · weights {galaxy.record['checkpoint_sha256'][:8]}"
             ),
         }  # fmt: skip
-    return fill("galaxy.html", page=page), _card(galaxy, cube_missing=cube is None or not cube.exists())
+    card = _card(galaxy, cube_missing=cube is None or not cube.exists(), fits_missing=fits.missing)
+    return fill("galaxy.html", page=page), card
 
 
-def _card(galaxy: GalaxyMaps, *, cube_missing: bool) -> dict[str, Any]:
+def _card(galaxy: GalaxyMaps, *, cube_missing: bool, fits_missing: str) -> dict[str, Any]:
     """What the survey's page says of the galaxy."""
     snr = galaxy.good_values("snr")
     return {
@@ -89,6 +92,7 @@ def _card(galaxy: GalaxyMaps, *, cube_missing: bool) -> dict[str, Any]:
         "fingerprint": galaxy.record["fingerprint"],
         "failed_rows": galaxy.gaps,
         "cube_missing": cube_missing,
+        "fits_missing": fits_missing,
         "redshift": galaxy.about["redshift"],
         "counts": galaxy.counts() | {"bins": galaxy.bins},
         "snr": _json(float(np.median(snr)) if snr.size else np.nan),
@@ -199,13 +203,23 @@ def _residual(galaxy: GalaxyMaps, bands: NDArray[np.bool_] | None) -> tuple[Char
     )
 
 
-def _fits(
-    galaxy: GalaxyMaps, cube: Path | None, checkpoint: Path | None
-) -> tuple[list[Chart], str, NDArray[np.bool_] | None]:
-    """Charts of three fits, what they are or why they are missing, and samples that the network does not use."""
+@dataclass(frozen=True)
+class _Fits:
+    """Charts of three fits, what they are or why there are none, and samples (948,) that the network does not use.
+
+    `missing` is why cube or weights could not give them; empty if they did, or nothing could be shown.
+    """
+
+    charts: list[Chart]
+    words: str
+    bands: NDArray[np.bool_] | None = None
+    missing: str = ""
+
+
+def _fits(galaxy: GalaxyMaps, cube: Path | None, checkpoint: Path | None) -> _Fits:
     examples = choose(galaxy)
     if examples is None:
-        return [], "Missing: no spaxel is good.", None
+        return _Fits([], "Missing: no spaxel is good.")
     problem = cube_problem(cube)
     found: list[Refits] = []
     if not problem:
@@ -215,13 +229,14 @@ def _fits(
         except (GalproteError, OSError) as error:
             problem = describe(error)
     if problem:
-        return [], f"Missing: {problem}. galprote-pipeline report draws them when it is there.", None
+        words = f"Missing: {problem}. galprote-pipeline report draws them when it is there."
+        return _Fits([], words, missing=problem)
     charts = [
         draw_fit(fit, example.title, _fit_words(fit, example))
         for fit, example in zip(found, examples.chosen, strict=True)
     ]
     mean = "" if galaxy.bins is None else " A bin's spectrum is the mean of its spaxels', as observed."
-    return charts, examples.rule + mean, found[0].bands
+    return _Fits(charts, examples.rule + mean, found[0].bands)
 
 
 def _fit_words(fit: Refits, example: Example) -> str:
