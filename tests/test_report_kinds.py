@@ -93,6 +93,7 @@ def test_a_galaxy_without_sky_or_cube_or_errors_has_a_page_that_says_so(store: P
     change(store, WCS_HEADER="", FAILED_ROWS=[[4, 5]], FLUX_UNIT_ASSUMED=True, **nothing)
     text = make(store)
     assert "The cube has no sky coordinates" in text
+    assert "flux unit: 10⁻²⁰ erg s⁻¹ cm⁻² Å⁻¹ was assumed" in text
     assert "Rows 4 to 5 could not be computed" in text
     assert "The weights give no errors and no trust" in text
     assert "was assumed" in text

@@ -16,7 +16,8 @@ from PIL import Image
 from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
 from galprote.pipeline.map_styles import STYLES
 from galprote.pipeline.quality import Kinds, Status
-from galprote.workflows.report import spectra
+from galprote.workflows.report import axes, spectra
+from galprote.workflows.report.axes import Axes
 from galprote.workflows.report.drawing import drawn_here
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
 from galprote.workflows.report.hatching import HATCHES, paint_map, thin
@@ -130,6 +131,12 @@ def test_each_kind_of_spaxel_has_a_pattern_of_its_own_also_in_grey() -> None:
         for other in patterns[one + 1 :]:
             assert (pattern != other).mean() > 0.1
     assert len({hatch.words for hatch in HATCHES}) == 4
+
+
+def test_numbers_at_a_chart_s_right_end_are_not_cut_off() -> None:
+    svg = Axes((150.0, 10_000.0), (0.0, 5.0), x_log=True).chart([], "x", "y")
+    middle = float(re.findall(r'<text x="([\d.]+)"[^>]*>10,000<', svg)[0])
+    assert middle + 12 * 0.636 * len("10,000") / 2 < axes.WIDTH  # of 12 px, digits of DejaVu Sans are 0.636 wide
 
 
 @pytest.mark.parametrize(("doubtful", "dotted"), [(18, True), (19, False)])

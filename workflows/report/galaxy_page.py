@@ -28,10 +28,11 @@ from galprote.workflows.report.radial import FEWEST, radial_profiles
 from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.settings import flat
 from galprote.workflows.report.spectra import draw_fit, draw_residuals
-from galprote.workflows.report.words import fixed_words, number_words, utc_words
+from galprote.workflows.report.words import fixed_words, flux_words, number_words, utc_words
 
 #: Maps of which the survey's page has a small picture.
 THUMBNAILS: Final = ("age_lw", "metallicity_lw", "av")
+_NBSP: Final = "\N{NO-BREAK SPACE}"
 
 
 def make_page(store: Path, cube: Path | None, checkpoint: Path | None) -> tuple[str, dict[str, Any]]:
@@ -128,11 +129,11 @@ def _facts(galaxy: GalaxyMaps) -> list[Fact]:
     facts = [Fact("Redshift", f"{galaxy.about['redshift']:.5f}"), Fact("Good spaxels", f"{galaxy.counts()['good']:,}")]
     if snr.size:
         highest = number_words(float(np.percentile(snr, 99)))
-        facts.append(Fact("Median S/N per 2.48 Å", number_words(float(np.median(snr))), f"99 % below {highest}"))
+        facts.append(Fact(f"Median S/N per 2.48{_NBSP}Å", number_words(float(np.median(snr))), f"99 % below {highest}"))
     for item in galaxy.medians():
         error = f", error of one {fixed_words(item.error)}" if np.isfinite(item.error) else ""
         more = f"{fixed_words(item.low)} to {fixed_words(item.high)}{error}" if np.isfinite(item.value) else ""
-        facts.append(Fact(f"Median {item.label}", fixed_words(item.value), more))
+        facts.append(Fact(f"Median {item.label.replace(' / ', f'{_NBSP}/{_NBSP}')}", fixed_words(item.value), more))
     trust = galaxy.good_values("trust")
     if trust.size:
         facts.append(
@@ -149,10 +150,11 @@ def _notes(galaxy: GalaxyMaps) -> Iterator[str]:
     if not galaxy.good.any():
         yield "No spaxel is good: maps show only flags."
     if about.get("flux_unit_assumed"):
-        yield f"The cube has no flux unit: {about['flux_unit']} was assumed."
+        yield f"The cube has no flux unit: {flux_words(str(about['flux_unit']))} was assumed."
     for key in ("variance_note", "mass_density_note"):
         if about.get(key):
-            yield str(about[key])
+            note = str(about[key])
+            yield note[:1].upper() + note[1:]
     if galaxy.good.any() and galaxy.read("age_lw_error") is None:
         yield "The weights give no errors and no trust."
     if not about.get("wcs_header"):
@@ -270,7 +272,7 @@ def _provenance(galaxy: GalaxyMaps) -> Iterator[tuple[str, str]]:
         ),
     )
     yield "Hash of its headers", str(given["header_sha256"])
-    yield "Flux unit", f"{about['flux_unit']}{' (assumed)' if about['flux_unit_assumed'] else ''}"
+    yield "Flux unit", f"{flux_words(str(about['flux_unit']))}{' (assumed)' if about['flux_unit_assumed'] else ''}"
     yield "Variances", str(about["variance_source"])
     source = f", {about['foreground_source']}" if about["foreground_source"] else ""
     law = f"{about['foreground_law']}, Rᵥ = {about['foreground_r_v']:g}"
