@@ -35,6 +35,12 @@ PALE = """[...document.querySelectorAll("p, td, th, dt, dd, li, a, figcaption, s
 }).map(item => item.outerHTML.slice(0, 80))"""
 
 
+#: Small maps that are stretched: width over height, without the border, and as it should be.
+STRETCHED = """[...document.querySelectorAll(".survey td img")]
+    .map(image => [image.clientWidth / image.clientHeight, image.naturalWidth / image.naturalHeight])
+    .filter(([is, wanted]) => Math.abs(is / wanted - 1) > 0.05)"""
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report: two galaxies, and two that failed."""
@@ -89,6 +95,9 @@ def test_the_report_is_read_from_the_disk_on_a_phone_and_in_print(report: Path, 
         page.goto((report / "index.html").as_uri())
         check_page(page)
         assert page.locator(".survey tbody tr").count() == 4
+        for media in ("print", "screen"):
+            page.emulate_media(media=media)
+            assert page.evaluate(STRETCHED) == []
         assert "failed" in page.locator(".survey tbody tr").nth(2).inner_text()
         page.get_by_role("link", name="NGC1").click()
         page.wait_for_url("**/NGC1.html")

@@ -54,6 +54,9 @@ def test_an_error_does_not_begin_with_the_name_beside_it(again: Path) -> None:
 def test_narrow_columns_break_long_words_at_joints_only() -> None:
     short, blank = "NGC4254_a/b", 'a "b"'
     assert str(wrappable(short)) == "NGC4254_<wbr>a/<wbr>b"
+    assert str(wrappable("2026-11-30 b_2026-11-30")) == (
+        '<span class="date">2026-11-30</span> b_<wbr><span class="date">2026-11-30</span>'
+    )
     assert str(wrappable(blank)) == "a &quot;b&quot;"
     assert str(wrappable(f"/x_/{'f' * 25}")) == f'<span class="long">/x_/{"f" * 25}</span>'
     assert str(wrappable(f"<b/{'f' * 24}")) == f"&lt;b/<wbr>{'f' * 24}"

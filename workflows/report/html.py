@@ -16,6 +16,7 @@ _CODES: Final = {code: f"%{code:02X}" for code in (*range(32), *b'"#%<>&`{|}^\\'
 #: Words up to this long are never broken; of longer ones, names and paths, pieces up to it are not.
 _WORD: Final = 24
 _JOINT: Final = re.compile(r"(?<=[^\W_][/_])(?=[^\W_])")
+_DATE: Final = re.compile(r"\d+(?:-\d+)+")
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 
 
@@ -47,8 +48,13 @@ def wrappable(text: object) -> str:
 
 
 def _joints(word: str) -> str:
-    pieces = [(escape(piece), len(piece) > _WORD) for piece in _JOINT.split(word)]
-    return "<wbr>".join(f'<span class="long">{piece}</span>' if long else piece for piece, long in pieces)
+    return "<wbr>".join(map(_piece, _JOINT.split(word)))
+
+
+def _piece(text: str) -> str:
+    if len(text) > _WORD:
+        return f'<span class="long">{escape(text)}</span>'
+    return f'<span class="date">{text}</span>' if _DATE.fullmatch(text) else escape(text)
 
 
 def svg_uri(svg: str) -> str:
