@@ -20,7 +20,9 @@ from galprote.workflows.report.radial import radial_profiles
 from galprote.workflows.report.writing import SurveyReport
 from galprote.workflows.stop import StopRequest
 from tests import surveys
-from tests.report_surveys import SHAPE, Page, change, copied, run
+from tests.report_surveys import SHAPE, Page, change, copied, pages, run
+
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -136,6 +138,41 @@ def test_a_cube_that_comes_back_is_used(again: Path) -> None:
     away.rename(cube)
     report.finish(StopRequest())
     assert "Best fit" in Page(output / "report" / "N1.html").text
+
+
+def test_weights_that_cannot_serve_are_refused_before_anything_is_written(again: Path, capsys: Capture) -> None:
+    output, other = again.parent / "out", surveys.write_checkpoint(again.parent / "other.safetensors", seed=8)
+    before = surveys.tree(again.parent, without=())
+    for file, words in (("none.pt", "no such checkpoint"), (again, "not a safetensors file"), (other, "other weights")):
+        code, out, errors = surveys.call(capsys, "report", output, "--checkpoint", file)
+        assert (code, out) == (2, "")
+        assert words in errors
+        assert str(file) in errors
+    assert surveys.tree(again.parent, without=()) == before
+
+
+def test_a_page_with_fits_is_not_replaced_by_one_without(again: Path, capsys: Capture) -> None:
+    """Without `--checkpoint` the weights are others, and N1's cube is gone; a page of another look is replaced."""
+    output = again.parent / "out"
+    record = json.loads((output / "run.json").read_text())
+    record["galaxies"][0]["cube"] = str(again.parent / "gone.fits")
+    (output / "run.json").write_text(json.dumps(record))
+    before = pages(again)
+    code, out, errors = surveys.call(capsys, "report", output, "--json")
+    told = json.loads(out)
+    assert (code, told["pages"], told["without_fits"], told["failed"]) == (0, {}, {}, {})
+    assert told["kept"]["N1"] == "the cube gone.fits is not where it was"
+    assert "name them with --checkpoint" in told["kept"]["N2"]
+    assert f"N1: the page is kept: a new one would have no fits: {told['kept']['N1']}\n" in errors
+    assert pages(again) == before
+    card = output / "report" / "N1.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"page_version": 1}))
+    code, out, errors = surveys.call(capsys, "report", output, "--json")
+    told = json.loads(out)
+    assert (code, list(told["pages"]), list(told["kept"])) == (0, ["N1"], ["N2"])
+    assert told["without_fits"] == {"N1": "the cube gone.fits is not where it was"}
+    assert "MB, without fits: the cube gone.fits is not where it was\n" in errors
+    assert "Best fit" not in Page(output / "report" / "N1.html").text
 
 
 def test_bins_have_a_page(tmp_path: Path, checkpoint: Path) -> None:
