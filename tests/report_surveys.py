@@ -27,10 +27,11 @@ class Page(HTMLParser):
         self.tags: set[str] = set()
         self._hidden = False
         self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(self.words).split())
+        self.text = " ".join("".join(self.words).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        self._apart(tag)
         self._hidden = tag == "style"
         found = dict(attrs)
         if tag == "a":
@@ -39,7 +40,12 @@ class Page(HTMLParser):
             self.pictures.append(found)
 
     def handle_endtag(self, tag: str) -> None:
+        self._apart(tag)
         self._hidden = False
+
+    def _apart(self, tag: str) -> None:
+        """Words on both sides of a tag are two, unless it is within a word."""
+        self.words += [" "] if tag not in ("wbr", "span") else []
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:

@@ -17,7 +17,7 @@ from galprote.workflows.report.galaxy_maps import GalaxyMaps
 from galprote.workflows.report.map_picture import ticks
 from galprote.workflows.report.radial import radial_profiles
 from galprote.workflows.report.residual_spectrum import residual_spectrum
-from galprote.workflows.report.words import duration_words, fixed_words, flux_words, number_words
+from galprote.workflows.report.words import duration_words, fixed_words, flux_words, number_words, utc_words
 from tests import stores
 from tests.report_surveys import SHAPE, change
 
@@ -144,6 +144,7 @@ def test_numbers_in_words() -> None:
     assert flux_words("2.5e-20 W/m2/nm") == "2.5 × 10⁻²⁰ W m⁻² nm⁻¹"
     assert flux_words("counts $<b>") == "counts $<b>"
     assert [duration_words(value) for value in (None, 9.96, 125.0, 7260.0)] == ["–", "10.0 s", "2 min", "2 h 1 min"]
+    assert utc_words(1796050671) == "2026-11-30 14:57:51 UTC"
     assert ticks((0, 1.5), log=False) == [0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
     assert ticks((8, 300), log=True) == [10, 20, 50, 100, 200]
     assert ticks((6.9, 44.2), log=True) == [7, 10, 20, 30]

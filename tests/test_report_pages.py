@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import yaml
 
 from galprote.pipeline.quality import Status
+from galprote.workflows.report.finishing import finish_report
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
+from galprote.workflows.report.html import wrappable
 from galprote.workflows.report.words import fixed_words
 from tests import surveys
 from tests.report_surveys import Page, copied, pages, run
@@ -37,6 +40,28 @@ def test_the_survey_s_page_tells_what_became_of_every_galaxy(reported: Path) -> 
     assert sorted(pages(reported)) == ["N1.html", "N1.json", "N2.html", "N2.json"]
 
 
+def test_an_error_does_not_begin_with_the_name_beside_it(again: Path) -> None:
+    output = again.parent / "out"
+    summary = json.loads((output / "summary.json").read_text())
+    for error, shown in (("BAD: no such cube: /x/BAD: y", "no such cube: /x/BAD: y"), ("BAD:x", "BAD:x")):
+        summary[1]["error"] = error
+        (output / "summary.json").write_text(json.dumps(summary))
+        text = Page(finish_report(output)).text
+        assert f"failed {shown} " in text
+        assert f"the whole galaxy {shown} " in text
+
+
+def test_narrow_columns_break_long_words_at_joints_only() -> None:
+    short, blank = "NGC4254_a/b", 'a "b"'
+    assert str(wrappable(short)) == "NGC4254_<wbr>a/<wbr>b"
+    assert str(wrappable("2026-11-30 b_2026-11-30")) == (
+        '<span class="date">2026-11-30</span> b_<wbr><span class="date">2026-11-30</span>'
+    )
+    assert str(wrappable(blank)) == "a &quot;b&quot;"
+    assert str(wrappable(f"/x_/{'f' * 25}")) == f'<span class="long">/x_/{"f" * 25}</span>'
+    assert str(wrappable(f"<b/{'f' * 24}")) == f"&lt;b/<wbr>{'f' * 24}"
+
+
 def test_a_galaxy_s_page_has_all_its_parts(reported: Path) -> None:
     page = Page(reported.parent / "out" / "report" / "N1.html")
     assert page.links == ["index.html", "N2.html"]  # the one that failed has no page
@@ -59,6 +84,9 @@ def test_a_galaxy_s_page_has_all_its_parts(reported: Path) -> None:
     assert float(np.median(maps.dataset.age_lw.values[maps.good])) == pytest.approx(medians[0].value)
     assert f"low_snr 4 {int(((maps.status & Status.LOW_SNR) > 0).sum())} left out" in page.text
     assert maps.record["fingerprint"] in page.text
+    changed = datetime.fromtimestamp((reported.parent / "n1.fits").stat().st_mtime, UTC)
+    assert f"bytes, changed {changed:%Y-%m-%d %H:%M:%S} UTC" in page.text
+    assert "Rᵥ = 3.1" in page.text
     assert all(picture["alt"] for picture in page.pictures)
     assert sum(str(picture["alt"]).startswith("Map of") for picture in page.pictures) == 8  # without errors
 

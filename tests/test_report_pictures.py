@@ -16,7 +16,8 @@ from PIL import Image
 from galprote.model.grids import N_WAVELENGTH, WAVELENGTH
 from galprote.pipeline.map_styles import STYLES
 from galprote.pipeline.quality import Kinds, Status
-from galprote.workflows.report import spectra
+from galprote.workflows.report import axes, spectra
+from galprote.workflows.report.axes import Axes
 from galprote.workflows.report.drawing import drawn_here
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
 from galprote.workflows.report.hatching import HATCHES, paint_map, thin
@@ -130,6 +131,26 @@ def test_each_kind_of_spaxel_has_a_pattern_of_its_own_also_in_grey() -> None:
         for other in patterns[one + 1 :]:
             assert (pattern != other).mean() > 0.1
     assert len({hatch.words for hatch in HATCHES}) == 4
+
+
+def test_numbers_at_a_chart_s_right_end_are_not_cut_off() -> None:
+    svg = Axes((150.0, 10_000.0), (0.0, 5.0), x_log=True).chart([], "x", "y")
+    middle = float(re.findall(r'<text x="([\d.]+)"[^>]*>10,000<', svg)[0])
+    assert middle + 12 * 0.636 * len("10,000") / 2 < axes.WIDTH  # of 12 px, digits of DejaVu Sans are 0.636 wide
+
+
+@pytest.mark.parametrize(("doubtful", "dotted"), [(18, True), (19, False)])
+def test_a_pattern_on_most_of_the_fitted_spaxels_is_left_to_the_map_of_flags(doubtful: int, dotted: bool) -> None:
+    """Of 4 x 10 spaxels 36 are fitted; every one of the 40 has a value of the same colour."""
+    kinds = kinds_of((4, 10), unfitted=np.s_[0, :4])
+    kinds.doubtful.flat[4 : 4 + doubtful] = True
+    maps, values = thin(kinds, np.ones((4, 10), dtype=bool)), np.full((4, 10), 9.0, np.float32)
+    for name in ("age_lw", "metallicity_lw", "av", "residual_rms"):
+        style = STYLES[name]
+        fitted = image_of(paint_map(values, style, (8.0, 10.0), maps, pixels=400))[:120]  # without the row below
+        assert (len(np.unique(fitted.reshape(-1, 4), axis=0)) > 1) is dotted
+    flags = image_of(paint_map(None, STYLES["snr"], (1.0, 10.0), maps, pixels=400))
+    assert {0, 255} <= set(flags[:120, :, :3].ravel())  # black and white
 
 
 def test_large_maps_are_thinned_to_means_and_majorities() -> None:

@@ -1,5 +1,6 @@
 """`galprote-pipeline report`: the report of an output folder, made or made again."""
 
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,34 +45,66 @@ def report(
 
     galaxies = read_records(output).galaxies
     refuse_in_the_way(output, [galaxy.name for galaxy in galaxies])
+    if checkpoint is not None:
+        _refuse_other_weights(output, galaxies, checkpoint)
     keeps("finished pages are kept", goes_on=True)
     wanted = [galaxy for galaxy in galaxies if (galaxy.needs_page if missing else galaxy.finished)]
-    made: dict[str, str] = {}
-    failed: dict[str, str] = {}
+    became = _Became()
     index: Path | None = None
     try:
         with sole_run(output, say):
-            _make_pages(output, wanted, checkpoint, made, failed)
+            _make_pages(output, wanted, checkpoint, became)
             index = finish_report(output)
     except Exception as error:
         if not is_disk_full(error):
             raise
         complain(f"{output}: {_full_words(error)}{current_stop().resume_words()}")
     if as_json:
-        print_json({"index": index, "pages": made, "failed": failed})
+        print_json({"index": index} | asdict(became))
     if index is None:
         raise typer.Exit(STOPPED)
     conclude(f"Report: {index}")
-    if failed:
+    if became.failed:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Became:
+    """What became of pages, by galaxy: files that were made, and why some have no fits, were kept, or failed."""
+
+    pages: dict[str, str] = field(default_factory=dict)
+    without_fits: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def _refuse_other_weights(output: Path, galaxies: "list[GalaxyRecord]", checkpoint: Path) -> None:
+    """Refuse a file that is no checkpoint, or that made none of the galaxies.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    from galprote.model.checkpoint import load_checkpoint
+    from galprote.model.errors import CheckpointError
+    from galprote.pipeline.store import GalaxyStore
+
+    found = load_checkpoint(checkpoint).sha256
+    records = [GalaxyStore(output, galaxy.name).finished_provenance() for galaxy in galaxies if galaxy.finished]
+    made = {str(record["checkpoint_sha256"]) for record in records if record}
+    if made and found not in made:
+        others = ", ".join(sorted(weights[:8] for weights in made))
+        raise CheckpointError(
+            f"{checkpoint}: the galaxies in {output} were made with other weights ({others}, not {found[:8]}): name "
+            "those"
+        )
 
 
 def _make_pages(
     output: Path,
     galaxies: "list[GalaxyRecord]",
     checkpoint: Path | None,
-    made: dict[str, str],
-    failed: dict[str, str],
+    became: _Became,
 ) -> None:
     """Make galaxies' pages, one after the other; one that cannot be made costs a line, a full disk ends it."""
     from galprote.workflows.failures import describe
@@ -80,15 +113,22 @@ def _make_pages(
 
     for galaxy in galaxies:
         try:
-            size = write_galaxy_page(output, galaxy.name, galaxy.cube, checkpoint)
+            result = write_galaxy_page(output, galaxy.name, galaxy.cube, checkpoint)
         except Exception as error:
             if is_disk_full(error):
                 raise
-            failed[galaxy.name] = describe(error)
-            say(f"{galaxy.name}: no page: {failed[galaxy.name]}")
-        else:
-            made[galaxy.name] = str(page_file(output, galaxy.name))
-            say(f"{galaxy.name}: {size / 1e6:.1f} MB")
+            became.failed[galaxy.name] = describe(error)
+            say(f"{galaxy.name}: no page: {became.failed[galaxy.name]}")
+            continue
+        why = result.fits_missing
+        if result.kept:
+            became.kept[galaxy.name] = why
+            say(f"{galaxy.name}: the page is kept: a new one would have no fits: {why}")
+            continue
+        became.pages[galaxy.name] = str(page_file(output, galaxy.name))
+        if why:
+            became.without_fits[galaxy.name] = why
+        say(f"{galaxy.name}: {result.bytes / 1e6:.1f} MB{f', without fits: {why}' if why else ''}")
 
 
 def _full_words(error: Exception) -> str:

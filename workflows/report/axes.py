@@ -14,8 +14,8 @@ from galprote.workflows.report.map_picture import FONT, ticks
 from galprote.workflows.report.words import number_words
 
 WIDTH, HEIGHT = 340, 240
-#: Of the axes within the picture.
-LEFT, RIGHT, TOP, BOTTOM = 66, 10, 26, 44
+#: Of the axes within the picture: half of a number such as 10,000 has room on the right.
+LEFT, RIGHT, TOP, BOTTOM = 66, 24, 26, 44
 
 
 @dataclass(frozen=True)

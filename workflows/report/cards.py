@@ -40,6 +40,7 @@ class _Card(BaseModel):
     fingerprint: str
     failed_rows: list[Any]
     cube_missing: bool
+    fits_missing: str
     redshift: float
     counts: _Counts
     snr: float | None

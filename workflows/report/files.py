@@ -10,7 +10,7 @@ from galprote.pipeline.whole_files import write_text
 
 FOLDER: Final = "report"
 #: Raise it when pages look different for the same products: they are then made again.
-PAGE_VERSION: Final = 2
+PAGE_VERSION: Final = 3
 #: What the first lines of each page hold: a file without it is not replaced.
 MARK: Final = '<meta name="generator" content="galprote'
 #: As `GalaxyConfig.name` demands: names are read back from files here, and become paths.

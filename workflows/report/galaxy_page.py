@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from galprote.model.errors import GalproteError
 from galprote.model.grids import KEPT
+from galprote.pipeline.quality import Status
 from galprote.pipeline.spectral_masks import WavelengthMasks, masked_samples, read_bands
 from galprote.workflows.failures import describe
 from galprote.workflows.refit import Refits
@@ -19,17 +21,18 @@ from galprote.workflows.report.examples import Example, choose, cube_problem, re
 from galprote.workflows.report.facts import Fact
 from galprote.workflows.report.files import PAGE_VERSION
 from galprote.workflows.report.galaxy_maps import GalaxyMaps
-from galprote.workflows.report.hatching import HATCHES, MOST_SPAXELS, hatch_swatch
+from galprote.workflows.report.hatching import HATCHES, MOST_SPAXELS, hatch_swatch, mostly_doubtful
 from galprote.workflows.report.html import fill
 from galprote.workflows.report.map_picture import map_pictures, thumbnail
 from galprote.workflows.report.radial import FEWEST, radial_profiles
 from galprote.workflows.report.residual_spectrum import residual_spectrum
 from galprote.workflows.report.settings import flat
 from galprote.workflows.report.spectra import draw_fit, draw_residuals
-from galprote.workflows.report.words import fixed_words, number_words
+from galprote.workflows.report.words import fixed_words, flux_words, number_words, utc_words
 
 #: Maps of which the survey's page has a small picture.
 THUMBNAILS: Final = ("age_lw", "metallicity_lw", "av")
+_NBSP: Final = "\N{NO-BREAK SPACE}"
 
 
 def make_page(store: Path, cube: Path | None, checkpoint: Path | None) -> tuple[str, dict[str, Any]]:
@@ -58,8 +61,8 @@ def make_page(store: Path, cube: Path | None, checkpoint: Path | None) -> tuple[
     """
     galaxy = GalaxyMaps(store)
     with drawn_here():
-        fits, fit_words, bands = _fits(galaxy, cube, checkpoint)
-        residual, residual_words = _residual(galaxy, bands)
+        fits = _fits(galaxy, cube, checkpoint)
+        residual, residual_words = _residual(galaxy, fits.bands)
         profiles = radial_profiles(galaxy)
         page = {
             "name": galaxy.name, "sentence": _sentence(galaxy), "facts": _facts(galaxy), "notes": list(_notes(galaxy)),
@@ -69,17 +72,19 @@ def make_page(store: Path, cube: Path | None, checkpoint: Path | None) -> tuple[
                 "Median and 16 to 84 % of the good spaxels in rings that are round on the sky, around the brightest "
                 f"light; not deprojected. Rings with fewer than {FEWEST} good spaxels are left out."
             ),
-            "residual": residual, "residual_words": residual_words, "histograms": histograms(galaxy), "fits": fits,
-            "fit_words": fit_words, "flags": galaxy.flags(), "provenance": list(_provenance(galaxy)),
+            "residual": residual, "residual_words": residual_words, "histograms": histograms(galaxy),
+            "fits": fits.charts, "fit_words": fits.words, "flags": galaxy.flags(),
+            "provenance": list(_provenance(galaxy)),
             "settings": [(key, json.dumps(value)) for key, value in flat(galaxy.record["settings"])],
             "footer": (
                 f"galprote {galaxy.record['versions']['galprote']} · weights {galaxy.record['checkpoint_sha256'][:8]}"
             ),
         }  # fmt: skip
-    return fill("galaxy.html", page=page), _card(galaxy, cube_missing=cube is None or not cube.exists())
+    card = _card(galaxy, cube_missing=cube is None or not cube.exists(), fits_missing=fits.missing)
+    return fill("galaxy.html", page=page), card
 
 
-def _card(galaxy: GalaxyMaps, *, cube_missing: bool) -> dict[str, Any]:
+def _card(galaxy: GalaxyMaps, *, cube_missing: bool, fits_missing: str) -> dict[str, Any]:
     """What the survey's page says of the galaxy."""
     snr = galaxy.good_values("snr")
     return {
@@ -88,6 +93,7 @@ def _card(galaxy: GalaxyMaps, *, cube_missing: bool) -> dict[str, Any]:
         "fingerprint": galaxy.record["fingerprint"],
         "failed_rows": galaxy.gaps,
         "cube_missing": cube_missing,
+        "fits_missing": fits_missing,
         "redshift": galaxy.about["redshift"],
         "counts": galaxy.counts() | {"bins": galaxy.bins},
         "snr": _json(float(np.median(snr)) if snr.size else np.nan),
@@ -123,11 +129,11 @@ def _facts(galaxy: GalaxyMaps) -> list[Fact]:
     facts = [Fact("Redshift", f"{galaxy.about['redshift']:.5f}"), Fact("Good spaxels", f"{galaxy.counts()['good']:,}")]
     if snr.size:
         highest = number_words(float(np.percentile(snr, 99)))
-        facts.append(Fact("Median S/N per 2.48 Å", number_words(float(np.median(snr))), f"99 % below {highest}"))
+        facts.append(Fact(f"Median S/N per 2.48{_NBSP}Å", number_words(float(np.median(snr))), f"99 % below {highest}"))
     for item in galaxy.medians():
         error = f", error of one {fixed_words(item.error)}" if np.isfinite(item.error) else ""
         more = f"{fixed_words(item.low)} to {fixed_words(item.high)}{error}" if np.isfinite(item.value) else ""
-        facts.append(Fact(f"Median {item.label}", fixed_words(item.value), more))
+        facts.append(Fact(f"Median {item.label.replace(' / ', f'{_NBSP}/{_NBSP}')}", fixed_words(item.value), more))
     trust = galaxy.good_values("trust")
     if trust.size:
         facts.append(
@@ -144,10 +150,11 @@ def _notes(galaxy: GalaxyMaps) -> Iterator[str]:
     if not galaxy.good.any():
         yield "No spaxel is good: maps show only flags."
     if about.get("flux_unit_assumed"):
-        yield f"The cube has no flux unit: {about['flux_unit']} was assumed."
+        yield f"The cube has no flux unit: {flux_words(str(about['flux_unit']))} was assumed."
     for key in ("variance_note", "mass_density_note"):
         if about.get(key):
-            yield str(about[key])
+            note = str(about[key])
+            yield note[:1].upper() + note[1:]
     if galaxy.good.any() and galaxy.read("age_lw_error") is None:
         yield "The weights give no errors and no trust."
     if not about.get("wcs_header"):
@@ -166,11 +173,15 @@ def _scales(galaxy: GalaxyMaps) -> str:
 
 def _legend(galaxy: GalaxyMaps) -> list[dict[str, Any]]:
     counts = galaxy.counts()
+    data = (galaxy.status & Status.NO_DATA) == 0
+    where = {"doubtful": "; so many are that only the map of flags has the pattern"}
+    if not mostly_doubtful(galaxy.kinds, data):
+        where.clear()
     return [
-        {"swatch": hatch_swatch(hatch.kind), "words": hatch.words, "spaxels": counts[hatch.kind]}
-        for hatch in HATCHES
-        if counts[hatch.kind]
-    ]
+        {"swatch": hatch_swatch(hatch.kind), "words": hatch.words + where.get(hatch.kind, ""),
+         "spaxels": counts[hatch.kind]}
+        for hatch in HATCHES if counts[hatch.kind]
+    ]  # fmt: skip
 
 
 def _residual(galaxy: GalaxyMaps, bands: NDArray[np.bool_] | None) -> tuple[Chart | None, str]:
@@ -194,13 +205,23 @@ def _residual(galaxy: GalaxyMaps, bands: NDArray[np.bool_] | None) -> tuple[Char
     )
 
 
-def _fits(
-    galaxy: GalaxyMaps, cube: Path | None, checkpoint: Path | None
-) -> tuple[list[Chart], str, NDArray[np.bool_] | None]:
-    """Charts of three fits, what they are or why they are missing, and samples that the network does not use."""
+@dataclass(frozen=True)
+class _Fits:
+    """Charts of three fits, what they are or why there are none, and samples (948,) that the network does not use.
+
+    `missing` is why cube or weights could not give them; empty if they did, or nothing could be shown.
+    """
+
+    charts: list[Chart]
+    words: str
+    bands: NDArray[np.bool_] | None = None
+    missing: str = ""
+
+
+def _fits(galaxy: GalaxyMaps, cube: Path | None, checkpoint: Path | None) -> _Fits:
     examples = choose(galaxy)
     if examples is None:
-        return [], "Missing: no spaxel is good.", None
+        return _Fits([], "Missing: no spaxel is good.")
     problem = cube_problem(cube)
     found: list[Refits] = []
     if not problem:
@@ -210,13 +231,14 @@ def _fits(
         except (GalproteError, OSError) as error:
             problem = describe(error)
     if problem:
-        return [], f"Missing: {problem}. galprote-pipeline report draws them when it is there.", None
+        words = f"Missing: {problem}. galprote-pipeline report draws them when it is there."
+        return _Fits([], words, missing=problem)
     charts = [
         draw_fit(fit, example.title, _fit_words(fit, example))
         for fit, example in zip(found, examples.chosen, strict=True)
     ]
     mean = "" if galaxy.bins is None else " A bin's spectrum is the mean of its spaxels', as observed."
-    return charts, examples.rule + mean, found[0].bands
+    return _Fits(charts, examples.rule + mean, found[0].bands)
 
 
 def _fit_words(fit: Refits, example: Example) -> str:
@@ -242,7 +264,7 @@ def _provenance(galaxy: GalaxyMaps) -> Iterator[tuple[str, str]]:
         "Cube",
         f"{given['file']}, {given['bytes']:,} bytes"
         + (
-            f", changed {given['modified']}"
+            f", changed {utc_words(given['modified'])}"
             if given["modified"]
             else ", synthetic"
             if record["settings"].get("mock")
@@ -250,10 +272,10 @@ def _provenance(galaxy: GalaxyMaps) -> Iterator[tuple[str, str]]:
         ),
     )
     yield "Hash of its headers", str(given["header_sha256"])
-    yield "Flux unit", f"{about['flux_unit']}{' (assumed)' if about['flux_unit_assumed'] else ''}"
+    yield "Flux unit", f"{flux_words(str(about['flux_unit']))}{' (assumed)' if about['flux_unit_assumed'] else ''}"
     yield "Variances", str(about["variance_source"])
     source = f", {about['foreground_source']}" if about["foreground_source"] else ""
-    law = f"{about['foreground_law']}, R_V = {about['foreground_r_v']:g}"
+    law = f"{about['foreground_law']}, Rᵥ = {about['foreground_r_v']:g}"
     yield "Foreground dust", f"E(B-V) = {about['foreground_ebv']:g} mag{source}; {law}"
     yield "Bins, motions", f"binning: {about['binning']}; kinematics: {about['kinematics']}"
     frames = (("masked_observed", "observed"), ("masked_rest", "rest frame"))

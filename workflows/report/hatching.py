@@ -53,11 +53,14 @@ class Thinned:
         Of the larger spaxels: a kind where most of those with data are of it.
     data : (y, x) bool
         Where there are data.
+    dotted : bool
+        Whether doubtful spaxels are marked on maps of quantities: dots on most of a map would hide its values.
     """
 
     step: int
     kinds: Kinds
     data: NDArray[np.bool_]
+    dotted: bool = True
 
     def mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of the finite values (y, x) of each larger spaxel."""
@@ -70,11 +73,16 @@ class Thinned:
 
 def thin(kinds: Kinds, data: NDArray[np.bool_], most: int = MOST_SPAXELS) -> Thinned:
     """Make kinds (y, x), and where there are data, small enough for a picture."""
-    step = -(-max(data.shape) // most)
+    step, dotted = -(-max(data.shape) // most), not mostly_doubtful(kinds, data)
     if step == 1:
-        return Thinned(1, kinds, data)
+        return Thinned(1, kinds, data, dotted)
     there = _blocks(data, step)
-    return Thinned(step, Kinds(*(_blocks(kind, step) > there / 2 for kind in kinds)), there > 0)
+    return Thinned(step, Kinds(*(_blocks(kind, step) > there / 2 for kind in kinds)), there > 0, dotted)
+
+
+def mostly_doubtful(kinds: Kinds, data: NDArray[np.bool_]) -> bool:
+    """Whether over half of the fitted spaxels are doubtful, of kinds (y, x), and where there are data."""
+    return bool(2 * kinds.doubtful.sum() > (data & ~kinds.unfitted & ~kinds.masked).sum())
 
 
 def _blocks(values: NDArray[Any], step: int) -> NDArray[np.float64]:
@@ -113,7 +121,7 @@ def paint_map(
         index[shown] = np.clip(share * SHADES, 0, SHADES - 1).astype(np.uint8)
     factor = enlargement(index.shape, pixels)
     large = enlarge(index, factor)
-    doubtful = values is None or style.name in ("age_lw", "metallicity_lw", "av", "residual_rms")
+    doubtful = values is None or (maps.dotted and style.name in ("age_lw", "metallicity_lw", "av", "residual_rms"))
     y, x = np.indices(large.shape, dtype=np.int32)
     for number, (hatch, kind) in enumerate(zip(HATCHES, maps.kinds, strict=True)):
         if not kind.any() or (hatch.kind == "doubtful" and not doubtful):

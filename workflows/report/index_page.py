@@ -87,9 +87,9 @@ def _row(survey: SurveyRecord, galaxy: GalaxyRecord, *, pictures: bool) -> dict[
     """A galaxy's row of the table."""
     symbol, state = STATES.get(galaxy.outcome, ("…", galaxy.outcome))
     card, linked = galaxy.card, has_page(survey.output, galaxy)
-    why = [galaxy.error] if galaxy.error else []
+    why = [_error(galaxy)] if galaxy.error else []
     if galaxy.outcome == "incomplete" and galaxy.failures:
-        why.append(f"{count(len(galaxy.failures), 'chunk')} failed: {galaxy.failures[0].get('error', '')}")
+        why.append(f"{count(len(galaxy.failures), 'chunk')} failed: see below")
     if galaxy.finished and galaxy.outcome not in ("done", "skipped", "incomplete"):
         why.append("products of an earlier run are there")
     if galaxy.finished and not linked:
@@ -132,11 +132,16 @@ def _failures(survey: SurveyRecord) -> list[dict[str, str]]:
     found = []
     for galaxy in survey.galaxies:
         if galaxy.outcome == "failed":
-            found.append({"galaxy": galaxy.name, "what": "all of it", "error": galaxy.error})
+            found.append({"galaxy": galaxy.name, "what": "the whole galaxy", "error": _error(galaxy)})
         for item in galaxy.failures:
             rows = f"rows {item.get('first_row')} to {item.get('last_row')}, {item.get('attempts')} attempts"
             found.append({"galaxy": galaxy.name, "what": rows, "error": str(item.get("error", ""))})
     return found
+
+
+def _error(galaxy: GalaxyRecord) -> str:
+    """Why a galaxy failed, without its name: the row has that."""
+    return galaxy.error.removeprefix(f"{galaxy.name}: ")
 
 
 def _provenance(survey: SurveyRecord, cards: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ _ENDS: Final = (float(WAVELENGTH[0]), float(WAVELENGTH[-1]))
 def draw_residuals(
     found: ResidualSpectrum, redshift: float, unused: NDArray[np.bool_], masked: NDArray[np.bool_]
 ) -> Chart:
-    """Draw the mean residual spectrum: all of it above, what the network uses enlarged below.
+    """Draw the mean residual spectrum: the whole range above, what the network uses enlarged below.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def draw_residuals(
     limit = max(1.5 * float(np.percentile(finite, 95)) if finite.size else 1.0, 0.05)
     lower.set_ylim(-limit, limit)
     upper.set_ylim(min(-limit, 1.1 * float(np.nanmin([*mean, 0]))), max(limit, 1.12 * float(np.nanmax([*mean, 0]))))
-    plain_axes(upper, "", "all of it (%)")
+    plain_axes(upper, "", "whole range (%)")
     plain_axes(lower, "rest-frame wavelength, air (Å)", "enlarged (% of the flux)")
     upper.tick_params(labelbottom=False)
     mark_lines(upper, redshift, lower)
@@ -147,8 +147,8 @@ def draw_fit(fit: Refits, title: str, words: str) -> Chart:
     labels = ("not used by the network", "masked, no data", "replaced")
     handles += [Patch(color=kind[1], label=label) for kind, label in zip(kinds, labels, strict=True) if kind[0].any()]
     handles.append(Patch(color=SIGMA, label="noise, ±1σ"))
-    upper.legend(handles=handles, loc="lower center", ncols=6, frameon=False, fontsize=8.5, handlelength=1.3,
-                 columnspacing=1.1, borderaxespad=0.1, handletextpad=0.5)  # fmt: skip
+    upper.legend(handles=handles, loc="lower center", ncols=6, framealpha=0.85, edgecolor="none", fontsize=8.5,
+                 handlelength=1.3, columnspacing=1.1, borderaxespad=0.1, handletextpad=0.5)  # fmt: skip
     height = (whole - 0.52 - 0.35) / whole
     grid = figure.add_axes(((WIDTH - right + 0.75) / WIDTH, 0.52 / whole, (right - 0.9) / WIDTH, height))
     draw_light(grid, fit.populations, fit.log_ages, fit.metallicities)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 from galprote.pipeline.figure_labels import flux_label
@@ -34,6 +35,11 @@ def flux_words(unit: str) -> str:
     text = flux_label(unit).replace(r"\times", "×").replace(r"\$", "§dollar§").replace("$", "")
     text = re.sub(r"\^\{?(-?\d+(?:\.\d+)?)\}?", lambda found: found[1].translate(_RAISED), text)
     return text.replace("§dollar§", "$")
+
+
+def utc_words(seconds: float) -> str:
+    """Write a Unix time, s, as a date."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def duration_words(seconds: float | None) -> str:
