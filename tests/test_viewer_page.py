@@ -169,6 +169,15 @@ def test_the_command_refuses_before_it_serves(galaxy, binned, folder, capsys, wo
     assert errors.startswith("error: ")
 
 
+def test_a_file_is_refused_with_the_store_to_name_if_there_is_one(galaxy, folder):
+    for name in ("N1_MAPS.fits", "README.md"):
+        (folder / name).touch()
+    with pytest.raises(ViewError, match=rf"View the store beside it: galprote-pipeline view {galaxy.path}$"):
+        StoredGalaxy(folder / "N1_MAPS.fits")
+    with pytest.raises(ViewError, match=r"README\.md: a file, not a store of galprote\. Expected the folder NAME\.zarr"):
+        StoredGalaxy(folder / "README.md")
+
+
 def test_windows_share_one_refitter(galaxy, monkeypatch):
     made = []
 
