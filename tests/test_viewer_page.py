@@ -132,6 +132,31 @@ def test_a_map_that_the_other_run_lacks_is_said(folder):
     page.close()
 
 
+def test_limits_that_are_not_heeded_are_said(galaxy):
+    page = page_of(galaxy.path)
+    first, second = page.controls
+    first.low.value, first.high.value = "11", "8"
+    assert "A: min 11 is not below max 8" in page.side.refusal.text
+    assert first.low.styles
+    assert first.high.styles
+    second.high.value = "<abc>"
+    assert "A: min 11 is not below max 8" in page.side.refusal.text
+    assert (
+        "B: max \N{LEFT DOUBLE QUOTATION MARK}&lt;abc&gt;\N{RIGHT DOUBLE QUOTATION MARK} is not"
+        in page.side.refusal.text
+    )
+    first.high.value, second.high.value = "12", ""
+    assert page.side.refusal.text == ""
+    assert not first.low.styles
+    second.log.active = True  # of [M/H]
+    assert "B: " in page.side.refusal.text
+    assert "0 or less" in page.side.refusal.text
+    assert np.nanmin(page.views[1].image.data["image"][0]) > 0
+    second.run.value = "A − B"
+    assert not second.log.active
+    page.close()
+
+
 # --- refusals and threads ---
 
 
@@ -174,7 +199,9 @@ def test_a_file_is_refused_with_the_store_to_name_if_there_is_one(galaxy, folder
         (folder / name).touch()
     with pytest.raises(ViewError, match=rf"View the store beside it: galprote-pipeline view {galaxy.path}$"):
         StoredGalaxy(folder / "N1_MAPS.fits")
-    with pytest.raises(ViewError, match=r"README\.md: a file, not a store of galprote\. Expected the folder NAME\.zarr"):
+    with pytest.raises(
+        ViewError, match=r"README\.md: a file, not a store of galprote\. Expected the folder NAME\.zarr"
+    ):
         StoredGalaxy(folder / "README.md")
 
 

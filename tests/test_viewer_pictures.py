@@ -1,6 +1,7 @@
 """The viewer's maps and the pictures that it saves: values, flags, scales and lines at their places."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -90,9 +91,46 @@ def test_scales_do_what_is_wished_if_it_makes_sense(galaxy):
     own = scale_of(shown, UNRELIABLE, ScaleWish(low=20, high=50, colours="cividis"))
     assert (own.low, own.high) == (20, 50)
     assert own.palette[0] != scale_of(shown, UNRELIABLE, ScaleWish(colours="gray")).palette[0]
-    assert scale_of(shown, UNRELIABLE, ScaleWish(low=50, high=20)).low < 20
-    metals = scale_of(Shown(galaxy, "metallicity_lw"), UNRELIABLE, ScaleWish(log=True))
-    assert 0 < metals.low < metals.high  # half of the values are negative
+    assert not own.refused
+    crossed = scale_of(shown, UNRELIABLE, ScaleWish(low=50, high=20))
+    assert crossed.low < 20
+    assert crossed.refused == "min 50 is not below max 20: the map has its own limits."
+    assert scale_of(shown, UNRELIABLE, ScaleWish(low=1e4)).refused.startswith("min 10000 is not below max 1")
+    below = scale_of(shown, UNRELIABLE, ScaleWish(low=-1, log=True))
+    assert below.refused.startswith("min \N{MINUS SIGN}1 is not above 0")
+
+
+def test_values_without_a_logarithm_are_drawn_as_none_and_counted(galaxy):
+    """Those of [M/H] grow along the rows, from below 0 to above."""
+    whole = (slice(None), slice(None))
+    linear = Shown(galaxy, "metallicity_lw")
+    metals = scale_of(linear, UNRELIABLE, ScaleWish(log=True))
+    assert 0 < metals.low < metals.high
+    logarithmic = replace(linear, positive=True)
+    raw, shown = (each.values(whole, UNRELIABLE) for each in (linear, logarithmic))
+    left_out = raw <= 0
+    assert 0.1 < left_out[np.isfinite(raw)].mean() < 0.9
+    assert metals.unshown.startswith(f"{100 * left_out[np.isfinite(raw)].mean():.0f} % of the values are 0 or less")
+    assert np.array_equal(np.isnan(shown), np.isnan(raw) | left_out)
+    assert (logarithmic.kinds(whole, UNRELIABLE)[left_out] == 1).all()
+    assert not (linear.kinds(whole, UNRELIABLE)[left_out] == 1).any()
+    assert not scale_of(Shown(galaxy, "snr"), UNRELIABLE, ScaleWish(log=True)).unshown
+
+
+def test_two_runs_of_one_quantity_have_the_same_colours(tmp_path):
+    maps = stores.simple_maps((6, 8))
+    for name, shift in (("A", 0.0), ("B", 0.4)):
+        stores.write_store(tmp_path / f"{name}.zarr", maps | {"age_lw": maps["age_lw"] + np.float32(shift)})
+    one, other = (Shown(StoredGalaxy(tmp_path / f"{name}.zarr"), "age_lw") for name in "AB")
+    for share in ("auto", "all"):
+        wish = ScaleWish(share=share)
+        alone = [scale_of(shown, 0, wish) for shown in (one, other)]
+        both = [scale_of(one, 0, wish, other), scale_of(other, 0, wish, one)]
+        assert both[0] == both[1]
+        assert alone[0] != alone[1]
+        assert (both[0].low, both[0].high) == (pytest.approx(alone[0].low), pytest.approx(alone[1].high))
+    unlike = Shown(other.galaxy, "snr")
+    assert scale_of(one, 0, ScaleWish(), unlike) == scale_of(one, 0, ScaleWish())
 
 
 def test_the_tangential_plane_gives_the_sky_of_the_wcs(galaxy):

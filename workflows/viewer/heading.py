@@ -48,6 +48,7 @@ def heading(galaxy: StoredGalaxy, other: StoredGalaxy | None, overview: Overview
 
 HELP = (
     "<p>Click a spaxel, or drag a box around a region, on either map. The wheel zooms; the icons on the right of a map "
-    "choose what dragging does: select with a box or a lasso, move, or zoom.</p><p>Greys: light, not fitted; medium, masked; dark, hidden by a flag "
-    "(tab Flags). docs/viewer.md explains the page, docs/products.md the maps.</p>"
+    "choose what dragging does: select with a box or a lasso, move, or zoom.</p>"
+    "<p>Greys: light, not fitted; medium, masked; dark, hidden by a flag (tab Flags). docs/viewer.md explains the "
+    "page, docs/products.md the maps.</p>"
 )

@@ -1,6 +1,7 @@
 """The page: what is on it, and what a click, a choice or an answer changes."""
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from bokeh.core.templates import get_env
@@ -107,14 +108,18 @@ class Page:
     def _maps_changed(self) -> None:
         hidden = self.flags.hidden
         first = self.controls[0].shown()
-        self.drawn = []
-        for view, controls, letter in zip(self.views, self.controls, "AB", strict=True):
-            shown = first if letter == "A" else controls.shown(first)
-            scale = scale_of(shown, hidden, controls.wish())
+        pair = (first, self.controls[1].shown(first))
+        self.drawn, problems = [], []
+        for view, controls, letter, wanted, beside in zip(
+            self.views, self.controls, "AB", pair, pair[::-1], strict=True
+        ):
+            scale = scale_of(wanted, hidden, controls.wish(), beside)
+            problems += [f"{letter}: {words}" for words in controls.problems(scale)]
+            shown = replace(wanted, positive=scale.log)
             label = f"{shown.style.title}: {shown.style.plain_label(shown.galaxy.about)}"
             view.show(shown, hidden, scale, label)
             self.drawn.append((shown, scale, label))
-        self.side.refuse(self.drawn[1][0].refusal)
+        self.side.refuse([*(shown.refusal for shown in pair if shown.refusal), *problems])
 
     def _flags_changed(self) -> None:
         self._maps_changed()
