@@ -92,6 +92,28 @@ def test_a_csv_file_has_a_row_a_spaxel_and_every_map(galaxy):
     assert set(galaxy.maps) < set(rows[0])
 
 
+def test_a_csv_file_has_both_runs(folder):
+    maps = stores.simple_maps((3, 4))
+    stores.write_store(folder / "first.zarr", maps)
+    stores.write_store(folder / "second.zarr", maps | {"age_lw": maps["age_lw"] + 0.25})
+    both = [StoredGalaxy(folder / f"{name}.zarr") for name in ("first", "second")]
+    both[1].about["provenance"] = str(both[1].about["provenance"]).replace("f" * 64, "e" * 64)
+    selection = in_box(both[0], 1, 2, 0, 2)
+    assert selection is not None
+    text = selection_csv(both[0], selection, both[1])
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    b = comments.index(f"# columns that end in _b: run B, {both[1].path}")
+    assert any("f" * 64 in line for line in comments[:b])
+    assert any("e" * 64 in line for line in comments[b:])
+    assert any(line.startswith("# age_lw_b: ") and "[dex(yr)]" in line for line in comments[b:])
+    rows = list(csv.DictReader(text.splitlines()[len(comments) :]))
+    assert len(rows) == 6
+    for row in rows:
+        assert float(row["age_lw_b"]) - float(row["age_lw"]) == pytest.approx(0.25, abs=1e-6)
+        assert (row["snr_b"], row["status_b"], row["flags_b"]) == (row["snr"], row["status"], row["flags"])
+    assert "_b" not in selection_csv(both[0], selection)
+
+
 def test_a_csv_file_of_too_much_is_refused_in_words(galaxy, monkeypatch):
     monkeypatch.setattr("galprote.workflows.viewer.export_csv.MOST", 10)
     region = in_box(galaxy, 0, 10, 0, 10)

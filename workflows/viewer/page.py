@@ -152,7 +152,9 @@ class Page:
     def _save_csv(self) -> None:
         selection = self.inspector.selection
         if selection is not None:
-            self._save(lambda _: selection_csv(self.galaxy, selection).encode(), "selection.csv", "text/csv")
+            self._save(
+                lambda _: selection_csv(self.galaxy, selection, self.other).encode(), "selection.csv", "text/csv"
+            )
 
     def _save_png(self) -> None:
         view = self.linked
