@@ -67,6 +67,8 @@ def test_flags_hide_and_differences_subtract(galaxy):
     assert not apart.refusal
     refused = Shown(galaxy, "age_lw", (galaxy, "metallicity_lw"))
     assert "age_lw (dex(yr)) and metallicity_lw (dex): their units differ" in refused.refusal
+    equal = scale_of(Shown(galaxy, "age_lw", (galaxy, "age_lw")), UNRELIABLE, ScaleWish())
+    assert (equal.low, equal.high) == (-1, 1)
     assert (refused.style.title, refused.style.label) == ("Age − Metallicity", "nothing to show")
     assert not np.isfinite(refused.values(whole, UNRELIABLE)).any()
     scale = scale_of(apart, UNRELIABLE, ScaleWish(share="98 %"))

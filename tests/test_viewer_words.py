@@ -2,14 +2,16 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from galprote.workflows.viewer.export_csv import selection_csv
 from galprote.workflows.viewer.selection import at_point, in_box
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError
-from galprote.workflows.viewer.values import numbers_of
+from galprote.workflows.viewer.values import Numbers, numbers_of
 from galprote.workflows.viewer.values_view import alike, number, table
 from tests import stores
 from tests.viewer_galaxies import write_galaxy
@@ -31,6 +33,7 @@ def test_numbers_have_the_digits_of_their_errors():
     assert number(16177.4, 661.2) == "16,177 ± 661"
     assert number(float("nan"), 0.1) == "–"
     assert number(9.632, float("nan")) == "9.632"
+    assert number(2891.3) == "2,891"
     assert number(-2.1754e-17) == "\N{MINUS SIGN}2.18e\N{MINUS SIGN}17"
 
 
@@ -60,7 +63,19 @@ def test_compared_values_have_their_errors(folder):
     region = in_box(both[0], 0, 3, 0, 2)
     assert region is not None
     means = (numbers_of(galaxy, region, 0) for galaxy in both)
-    assert "±" not in table(both[0], region, *means, 0)
+    html = table(both[0], region, *means, 0)
+    assert "±" not in html
+    assert "<th>mean A</th><th>mean B</th>" in html
+
+
+def test_numbers_of_a_region_have_the_decimals_of_their_scatter(galaxy):
+    region = in_box(galaxy, 0, 9, 0, 9)
+    assert region is not None
+    found = [Numbers("av", 0.0930912, np.nan, 0.0781412, 0.0630812, 100),
+             Numbers("stellar_mass_density", 2028.4, np.nan, 1142.2, 2235.1, 100)]  # fmt: skip
+    rows = table(galaxy, region, found, [], 0).split("<tr data-map=")[1:]
+    cells = [re.findall(r"<td>([^<]*)</td>", row)[:3] for row in rows]
+    assert cells == [["0.093", "0.078", "0.063"], ["2,028", "1,142", "2,235"]]
 
 
 def test_names_that_look_like_html_do_not_become_it(folder):

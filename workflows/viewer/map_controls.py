@@ -17,6 +17,8 @@ SMALL: Final[dict[str, Any]] = {
     "height": 28, "margin": 0,
     "stylesheets": [".bk-input { height: 28px; min-height: 28px; padding: 0 6px; font-size: 13px; }"],
 }  # fmt: skip
+#: Of rows, on a small screen.
+WRAP: Final = {"flex-wrap": "wrap", "max-width": "100%"}
 #: Around a box whose limit is not heeded.
 WRONG: Final = {"outline": "2px solid #b03a00", "border-radius": "4px"}
 HERE, OTHER, DIFFERENCE = "this run", "other run", "A − B"
@@ -64,8 +66,8 @@ class MapControls:
         first = [self._word(f"<b>{letter}</b>"), self.product, self.run]
         second = [self._word(""), self.colours, self.share, self.low, self.high, self.log]
         self.layout = column(
-            row(*first, spacing=4),
-            row(*second, spacing=4),
+            row(*first, spacing=4, styles=WRAP),
+            row(*second, spacing=4, styles=WRAP),
             name=f"controls_{low}",
             sizing_mode="stretch_width",
             spacing=3,
@@ -136,7 +138,7 @@ class MapControls:
             if wrong:
                 words.append(f"{name} \N{LEFT DOUBLE QUOTATION MARK}{text[:20]}\N{RIGHT DOUBLE QUOTATION MARK} "
                              "is not a finite number: the map has its own.")  # fmt: skip
-            box.styles = WRONG if wrong or (text and scale.refused) else {}
+            box.styles = WRONG if wrong or (text and scale.refused) else {"outline": "none"}
         if self.log.active and self.run.value == DIFFERENCE:
             words.append("a difference has no logarithmic scale.")
         return [*words, *(word for word in (scale.refused, scale.unshown) if word)]

@@ -74,7 +74,7 @@ class Page:
 
     def _put_together(self, overview: Overview) -> None:
         head = Div(name="head", text=heading(self.galaxy, self.other, overview), stylesheets=[STYLE], disable_math=True,
-                   margin=0, styles={"padding": "6px 4px 0"})  # fmt: skip
+                   margin=0, sizing_mode="stretch_width", styles={"padding": "6px 4px 0"})  # fmt: skip
         found = self.inspector
         parts = [head, *(controls.layout for controls in self.controls), *(view.figure for view in self.views),
                  self.side.layout, found.spectrum.words, found.spectrum.upper, found.spectrum.lower,

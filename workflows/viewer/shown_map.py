@@ -160,7 +160,9 @@ class Shown:
 
 def limits(values: NDArray[np.float32], style: MapStyle, percent: float | None, *, log: bool) -> tuple[float, float]:
     """Ends of the colours: the style's own, or the middle `percent` of the values."""
-    if percent is None and log == style.log:
+    if style.around_zero and not values.any():  # such as the difference of equal maps
+        low, high = style.empty
+    elif percent is None and log == style.log:
         low, high = style.limits(values)
     else:
         kept = values[values > 0] if log else values
