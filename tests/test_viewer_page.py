@@ -256,7 +256,7 @@ def test_pictures_wait_for_those_of_other_threads(galaxy, monkeypatch, tmp_path)
         raise LookupError
 
     shown = Shown(galaxy, "age_lw")
-    picture = Picture(((shown, scale_of(shown, 0, ScaleWish()), "age"),), 0, (0, 1, 0, 1), None, "", "", None)
+    picture = Picture(((shown, scale_of(shown, 0, ScaleWish())),), 0, (0, 1, 0, 1))
     monkeypatch.setattr("galprote.workflows.viewer.export_png.Figure", entered)
     monkeypatch.setattr("galprote.workflows.fit_figure.fit_figure", entered)
     monkeypatch.setattr("galprote.workflows.evaluation_figures.FIGURES", {"suite": entered})

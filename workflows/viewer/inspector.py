@@ -51,7 +51,7 @@ class Inspector:
         self.unit = flux_words(str(galaxy.about.get("flux_unit", "")))
         self.spectrum, self.grid = SpectrumView(self.unit), GridView()
         self.selection: Selection | None = None
-        self.title = ""
+        self.title = self.words = ""
         self.lines: Lines | None = None
         self._hidden = 0
         self._waiting = self._problem = False
@@ -129,7 +129,8 @@ class Inspector:
     def _show(self) -> None:
         assert self._look is not None
         self.lines = lines_of(self.galaxy, self._look, self._refit, N_WAVELENGTH)
-        self.spectrum.show(self.lines, self._spectrum_words(self._look), self._missing(self._look))
+        self.words = self._spectrum_words(self._look)
+        self.spectrum.show(self.lines, self.words, self._missing(self._look))
         self._show_grid(self._look)
 
     def _spectrum_words(self, look: Look) -> str:

@@ -57,7 +57,7 @@ class Page:
             MapControls("B", galaxy, first if other else second, other, self._maps_changed),
         ]
         self.views = [MapView("map_a", self.linked), MapView("map_b", self.linked)]
-        self.drawn: list[tuple[Shown, Scale, str]] = []
+        self.drawn: list[tuple[Shown, Scale]] = []
         for view in self.views:
             view.figure.on_event(Tap, self._tapped)
             view.figure.on_event(SelectionGeometry, self._dragged)
@@ -118,7 +118,7 @@ class Page:
             shown = replace(wanted, positive=scale.log)
             label = f"{shown.style.title}: {shown.style.plain_label(shown.galaxy.about)}"
             view.show(shown, hidden, scale, label)
-            self.drawn.append((shown, scale, label))
+            self.drawn.append((shown, scale))
         self.side.refuse([*(shown.refusal for shown in pair if shown.refusal), *problems])
 
     def _flags_changed(self) -> None:
@@ -160,8 +160,10 @@ class Page:
         view = self.linked
         ends = (float(view.x.start), float(view.x.end), float(view.y.start), float(view.y.end))
         found = self.inspector
-        picture = Picture(tuple(self.drawn), self.flags.hidden, ends, found.selection, found.title, found.unit,
-                          found.lines)  # type: ignore[arg-type]  # fmt: skip
+        spectrum = found.spectrum.lower.x_range
+        wavelengths = (float(spectrum.start), float(spectrum.end))
+        picture = Picture(tuple(self.drawn), self.flags.hidden, ends, found.selection, found.title, found.words,
+                          found.unit, found.lines, wavelengths, found.grid.light)  # type: ignore[arg-type]  # fmt: skip
         self._save(lambda _: draw_png(picture), "view.png", "image/png")
 
     def _save(self, make: Any, ending: str, kind: str) -> None:
