@@ -18,6 +18,7 @@ p.flags { margin-top: 6px; }
 p.spectrum { margin: 3px 8px; font-size: 13px; color: #444; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; }
 span.legend { float: right; margin: 0; }
+span.entry { margin: 0; white-space: nowrap; }
 i.line, i.shade { display: inline-block; width: 16px; height: 2px; margin: 0 5px 4px 14px; }
 i.shade { height: 11px; margin-bottom: -1px; border: 1px solid #ccc; }
 div.values { overflow-x: auto; }
@@ -29,6 +30,7 @@ table.values td:first-child { text-align: left; white-space: normal; padding-lef
 table.values td:last-child { color: #666; }
 table.values small { display: block; color: #666; }
 @media (max-width: 859px) {
+  span { white-space: normal; overflow-wrap: anywhere; }
   p.spectrum { white-space: normal; }
   span.legend { float: none; display: block; white-space: normal; }
 }

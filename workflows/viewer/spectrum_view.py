@@ -141,9 +141,8 @@ def axis_words(unit: str) -> str:
 
 def legend(lines: Lines) -> str:
     """What the lines and shades mean, in HTML."""
-    return "".join(
-        f'<i class="{kind}" style="background: {colour}"></i>{word}' for word, colour, kind in entries(lines)
-    )
+    return " ".join(f'<span class="entry"><i class="{kind}" style="background: {colour}"></i>{word}</span>'
+                    for word, colour, kind in entries(lines))  # fmt: skip
 
 
 def entries(lines: Lines) -> list[tuple[str, str, str]]:
