@@ -83,6 +83,15 @@ class Window:
         self.page.mouse.move(*self.at(name, *end), steps=5)
         self.page.mouse.up()
 
+    def lasso(self, name: str, corners: list[tuple[float, float]]) -> None:
+        """Draw a line through corners, with the lasso of the icons beside the map."""
+        self.page.locator(f"#{name} .bk-tool-icon-lasso-select").click()
+        self.page.mouse.move(*self.at(name, *corners[0]))
+        self.page.mouse.down()
+        for corner in (*corners[1:], corners[0]):
+            self.page.mouse.move(*self.at(name, *corner), steps=5)
+        self.page.mouse.up()
+
     def pixel(self, name: str, y: float, x: float) -> np.ndarray:
         """The colour on the screen, 0 to 1."""
         left, top = self.at(name, y, x)
@@ -236,6 +245,15 @@ def test_a_click_shows_the_spaxel(browser, compared, runs, checkpoint, tmp_path)
         picture = seen.page.screenshot(path=tmp_path / "page.png")
         pixels = imread(io.BytesIO(picture))
         assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 500  # not blank
+        empty, full = (np.argwhere(found(stored["age_lw"][...]))[0].tolist() for found in (np.isnan, np.isfinite))
+        for (y, x), said in ((empty, "no value"), (full, f"{stored['age_lw'][full[0], full[1]]:.4g}")):
+            seen.page.mouse.move(*seen.at("map_a", y, x))
+            seen.page.locator("b", has_text=said).first.wait_for()
+        for width in (1100, 390):
+            seen.page.set_viewport_size({"width": width, "height": 800})
+            wait_for(f"a page of {width}", lambda w=width: seen.page.evaluate("document.body.scrollWidth") <= w)
+            boxes = [seen.page.locator(place).bounding_box() for place in ("aside", "#map_a", "#map_b", "#grid")]
+            assert all(box["x"] + box["width"] <= width for box in boxes)
 
 
 def test_a_drag_shows_the_region_and_its_files(browser, compared, runs):
@@ -253,11 +271,18 @@ def test_a_drag_shows_the_region_and_its_files(browser, compared, runs):
         lines = [line for line in table.splitlines() if not line.startswith("#")]
         found = list(csv.DictReader(lines))
         assert [(int(row["y"]), int(row["x"])) for row in found] == [(y, x) for y in range(3, 8) for x in range(4, 10)]
+        other = zarr.open_group(runs[1], mode="r")
         for row in found[:7]:
             assert np.float32(row["av"]) == stored["av"][int(row["y"]), int(row["x"])]
+            assert np.float32(row["av_b"]) == other["av"][int(row["y"]), int(row["x"])]
         picture = imread(io.BytesIO(seen.save("Save PNG")))
         assert picture.shape[1] > 1000
         assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 200
+        seen.lasso("map_a", [(2.4, 3.4), (2.4, 9.4), (8.4, 3.4)])  # a triangle
+        inside = [(y, x) for y in range(3, 9) for x in range(4, 10) if (x - 3.4) + (y - 2.4) < 6]
+        seen.place(f"Region of {len(inside)} spaxels")
+        rows = csv.DictReader(line for line in seen.save("Save CSV").decode().splitlines() if line[0] != "#")
+        assert [(int(row["y"]), int(row["x"])) for row in rows] == inside
 
 
 def test_products_scales_and_flags_change(browser, compared, runs):

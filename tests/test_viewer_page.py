@@ -26,14 +26,14 @@ from galprote.workflows.viewer.background import Background
 from galprote.workflows.viewer.export_png import Picture, draw_png
 from galprote.workflows.viewer.look import look_at
 from galprote.workflows.viewer.page import Page
-from galprote.workflows.viewer.refitting import Spectra
+from galprote.workflows.viewer.refitting import Refit, Spectra
 from galprote.workflows.viewer.scales import ScaleWish, scale_of
 from galprote.workflows.viewer.selection import at_point, in_box
 from galprote.workflows.viewer.server import make_server, serve
 from galprote.workflows.viewer.shown_map import Shown
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError, check_same_spaxels
 from tests import stores, surveys
-from tests.viewer_galaxies import SHAPE, always, write_binned, write_galaxy
+from tests.viewer_galaxies import DARK, ODD, SHAPE, always, write_binned, write_galaxy
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,24 @@ def test_what_goes_wrong_is_said_on_the_page(galaxy):
     page.close()
 
 
+def test_a_fit_that_is_not_in_the_maps_is_said_with_its_flag(galaxy):
+    page = page_of(galaxy.path)
+    flux, no, one = np.full((1, 948), 5.0), np.zeros((1, 948), bool), np.ones(1)
+    light = mock.Mock(grid=np.full((1, 12, 53), 1 / 636), log_age=one, log_age_error=one, metallicity=one * 0,
+                      metallicity_error=one)  # fmt: skip
+    fit = mock.Mock(flux=flux, model=flux - 1, error=flux / 50, bands=no[0], masked=no, replaced=no, populations=light,
+                    log_ages=np.linspace(7.5, 10.2, 53), metallicities=np.linspace(-2, 0.4, 12))  # fmt: skip
+    for place, words in ((DARK, "Not in the maps (low snr): fitted here only."), (ODD, "")):
+        selection = at_point(galaxy, place[1], place[0])
+        page.select(selection)
+        page.inspector._looked(look_at(galaxy, None, selection, page.flags.hidden, always))
+        page.inspector._refitted(Refit(fit, 1))
+        assert words in page.inspector.spectrum.words.text
+        assert np.isfinite(page.inspector.spectrum.source.data["model"]).all()
+    assert "ot in the maps" not in page.inspector.spectrum.words.text
+    page.close()
+
+
 def test_a_saved_file_does_not_hide_that_a_fit_is_waited_for(galaxy, monkeypatch):
     page = page_of(galaxy.path)
     monkeypatch.setattr(page.document, "add_next_tick_callback", lambda show: show())
@@ -129,6 +147,30 @@ def test_a_map_that_the_other_run_lacks_is_said(folder):
     page.controls[0].product.value = "age_lw"
     assert page.side.refusal.text == ""
     assert (page.views[1].image.data["image"][0] == 0).all()
+    page.close()
+
+
+def test_limits_that_are_not_heeded_are_said(galaxy):
+    page = page_of(galaxy.path)
+    first, second = page.controls
+    first.low.value, first.high.value = "11", "8"
+    assert "A: min 11 is not below max 8" in page.side.refusal.text
+    assert [box.styles["outline"] == "none" for box in (first.low, first.high)] == [False, False]
+    second.high.value = "<abc>"
+    assert "A: min 11 is not below max 8" in page.side.refusal.text
+    assert (
+        "B: max \N{LEFT DOUBLE QUOTATION MARK}&lt;abc&gt;\N{RIGHT DOUBLE QUOTATION MARK} is not"
+        in page.side.refusal.text
+    )
+    first.high.value, second.high.value = "12", ""
+    assert page.side.refusal.text == ""
+    assert first.low.styles["outline"] == "none"
+    second.log.active = True  # of [M/H]
+    assert "B: " in page.side.refusal.text
+    assert "0 or less" in page.side.refusal.text
+    assert np.nanmin(page.views[1].image.data["image"][0]) > 0
+    second.run.value = "A − B"
+    assert not second.log.active
     page.close()
 
 
@@ -169,6 +211,17 @@ def test_the_command_refuses_before_it_serves(galaxy, binned, folder, capsys, wo
     assert errors.startswith("error: ")
 
 
+def test_a_file_is_refused_with_the_store_to_name_if_there_is_one(galaxy, folder):
+    for name in ("N1_MAPS.fits", "README.md"):
+        (folder / name).touch()
+    with pytest.raises(ViewError, match=rf"View the store beside it: galprote-pipeline view {galaxy.path}$"):
+        StoredGalaxy(folder / "N1_MAPS.fits")
+    with pytest.raises(
+        ViewError, match=r"README\.md: a file, not a store of galprote\. Expected the folder NAME\.zarr"
+    ):
+        StoredGalaxy(folder / "README.md")
+
+
 def test_windows_share_one_refitter(galaxy, monkeypatch):
     made = []
 
@@ -203,7 +256,7 @@ def test_pictures_wait_for_those_of_other_threads(galaxy, monkeypatch, tmp_path)
         raise LookupError
 
     shown = Shown(galaxy, "age_lw")
-    picture = Picture(((shown, scale_of(shown, 0, ScaleWish()), "age"),), 0, (0, 1, 0, 1), None, "", "", None)
+    picture = Picture(((shown, scale_of(shown, 0, ScaleWish())),), 0, (0, 1, 0, 1))
     monkeypatch.setattr("galprote.workflows.viewer.export_png.Figure", entered)
     monkeypatch.setattr("galprote.workflows.fit_figure.fit_figure", entered)
     monkeypatch.setattr("galprote.workflows.evaluation_figures.FIGURES", {"suite": entered})

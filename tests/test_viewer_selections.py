@@ -211,6 +211,19 @@ def test_a_fit_gives_the_noise_and_the_store_the_residual_of_a_spaxel(galaxy):
         np.testing.assert_allclose([lines.low, lines.high], [948 * [-0.1], 948 * [0.1]], rtol=1e-6)
 
 
+def test_a_spaxel_that_the_run_did_not_fit_has_the_residual_of_its_fit(galaxy, folder):
+    residual = np.full((948, 3, 4), np.nan, np.float32)
+    residual[:, 0, 0] = 7
+    stores.write_store(folder / "UNFITTED.zarr", stores.simple_maps((3, 4)), cube={"residual": residual})
+    found, flux, no = StoredGalaxy(folder / "UNFITTED.zarr"), np.full((1, 948), 5.0), np.zeros((1, 948), bool)
+    fit = SimpleNamespace(flux=flux, model=flux - 1, error=flux / 50, bands=no[0], masked=no, replaced=no)
+    for x, wanted in ((0, 7), (1, 1)):
+        selection = at_point(found, x, 0)
+        assert selection is not None
+        look = look_at(found, None, selection, UNRELIABLE, always)
+        assert set(lines_of(found, look, Refit(fit, 1), 948).residual) == {wanted}
+
+
 def test_a_bin_has_the_mean_of_what_its_spaxels_have_each(folder):
     """Not the value of the spaxel that comes first: of rows and columns 0 to 9 that is 0, the mean 94.5."""
     maps = stores.simple_maps((12, 20))

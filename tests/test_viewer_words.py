@@ -2,14 +2,16 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from galprote.workflows.viewer.export_csv import selection_csv
 from galprote.workflows.viewer.selection import at_point, in_box
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError
-from galprote.workflows.viewer.values import numbers_of
+from galprote.workflows.viewer.values import Numbers, numbers_of
 from galprote.workflows.viewer.values_view import alike, number, table
 from tests import stores
 from tests.viewer_galaxies import write_galaxy
@@ -31,6 +33,7 @@ def test_numbers_have_the_digits_of_their_errors():
     assert number(16177.4, 661.2) == "16,177 ± 661"
     assert number(float("nan"), 0.1) == "–"
     assert number(9.632, float("nan")) == "9.632"
+    assert number(2891.3) == "2,891"
     assert number(-2.1754e-17) == "\N{MINUS SIGN}2.18e\N{MINUS SIGN}17"
 
 
@@ -60,7 +63,19 @@ def test_compared_values_have_their_errors(folder):
     region = in_box(both[0], 0, 3, 0, 2)
     assert region is not None
     means = (numbers_of(galaxy, region, 0) for galaxy in both)
-    assert "±" not in table(both[0], region, *means, 0)
+    html = table(both[0], region, *means, 0)
+    assert "±" not in html
+    assert "<th>mean A</th><th>mean B</th>" in html
+
+
+def test_numbers_of_a_region_have_the_decimals_of_their_scatter(galaxy):
+    region = in_box(galaxy, 0, 9, 0, 9)
+    assert region is not None
+    found = [Numbers("av", 0.0930912, np.nan, 0.0781412, 0.0630812, 100),
+             Numbers("stellar_mass_density", 2028.4, np.nan, 1142.2, 2235.1, 100)]  # fmt: skip
+    rows = table(galaxy, region, found, [], 0).split("<tr data-map=")[1:]
+    cells = [re.findall(r"<td>([^<]*)</td>", row)[:3] for row in rows]
+    assert cells == [["0.093", "0.078", "0.063"], ["2,028", "1,142", "2,235"]]
 
 
 def test_names_that_look_like_html_do_not_become_it(folder):
@@ -90,6 +105,28 @@ def test_a_csv_file_has_a_row_a_spaxel_and_every_map(galaxy):
     wanted = galaxy.wcs.pixel_to_world(50, 6).icrs
     assert float(rows[2]["ra"]) == pytest.approx(wanted.ra.deg, abs=1e-6)
     assert set(galaxy.maps) < set(rows[0])
+
+
+def test_a_csv_file_has_both_runs(folder):
+    maps = stores.simple_maps((3, 4))
+    stores.write_store(folder / "first.zarr", maps)
+    stores.write_store(folder / "second.zarr", maps | {"age_lw": maps["age_lw"] + 0.25})
+    both = [StoredGalaxy(folder / f"{name}.zarr") for name in ("first", "second")]
+    both[1].about["provenance"] = str(both[1].about["provenance"]).replace("f" * 64, "e" * 64)
+    selection = in_box(both[0], 1, 2, 0, 2)
+    assert selection is not None
+    text = selection_csv(both[0], selection, both[1])
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    b = comments.index(f"# columns that end in _b: run B, {both[1].path}")
+    assert any("f" * 64 in line for line in comments[:b])
+    assert any("e" * 64 in line for line in comments[b:])
+    assert any(line.startswith("# age_lw_b: ") and "[dex(yr)]" in line for line in comments[b:])
+    rows = list(csv.DictReader(text.splitlines()[len(comments) :]))
+    assert len(rows) == 6
+    for row in rows:
+        assert float(row["age_lw_b"]) - float(row["age_lw"]) == pytest.approx(0.25, abs=1e-6)
+        assert (row["snr_b"], row["status_b"], row["flags_b"]) == (row["snr"], row["status"], row["flags"])
+    assert "_b" not in selection_csv(both[0], selection)
 
 
 def test_a_csv_file_of_too_much_is_refused_in_words(galaxy, monkeypatch):

@@ -3,7 +3,7 @@
 from importlib.resources import files
 from typing import Any
 
-from bokeh.models import CustomJS, CustomJSHover
+from bokeh.models import CustomJS, CustomJSHover, CustomJSTickFormatter
 
 
 def code(name: str) -> str:
@@ -19,3 +19,8 @@ def callback(name: str, **arguments: Any) -> CustomJS:
 def hover(name: str, **arguments: Any) -> CustomJSHover:
     """Make the formatter of a tooltip of one."""
     return CustomJSHover(args=arguments, code=code(f"{name}.js"))
+
+
+def ticks(name: str) -> CustomJSTickFormatter:
+    """Make the formatter of an axis of one."""
+    return CustomJSTickFormatter(code=code(f"{name}.js"))

@@ -1,5 +1,7 @@
 """The age-metallicity grid on the page: light fractions, with the means and their errors."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, LinearColorMapper, Range1d
 from bokeh.plotting import figure
@@ -13,16 +15,26 @@ from galprote.pipeline.map_styles import INK
 Axis = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Light:
+    """Light fractions (n_metallicity, n_age) on their axes, light-weighted means with `..._error`, and a title."""
+
+    grid: Axis
+    log_ages: Axis
+    metallicities: Axis
+    mean: dict[str, float]
+    words: str
+
+
 class GridView:
     """A figure of cells: ages as they lie, metallicities in steps, as the weights know them."""
 
     def __init__(self) -> None:
+        self.light: Light | None = None
         names = ("left", "right", "bottom", "top", "light", "root", "age", "metallicity")
         self.cells = ColumnDataSource({name: [] for name in names})
         self.mean = ColumnDataSource({name: [] for name in ("x", "y", "x0", "x1", "y0", "y1")})
-        shades = even_colours("YlGnBu", (0.08, 1.0))
-        shades[:24] = np.linspace((1, 1, 1, 1), shades[24], 24)  # white where there is no light
-        self.mapper = LinearColorMapper([to_hex(shade) for shade in shades], low=0, high=1)
+        self.mapper = LinearColorMapper(light_palette(), low=0, high=1)
         self.figure = figure(
             name="grid", sizing_mode="stretch_both", tools="", toolbar_location=None, x_range=Range1d(7.4, 10.2),
             y_range=Range1d(-0.5, 11.5), outline_line_color="#888888", title="Light fractions", min_border_right=8,
@@ -47,12 +59,14 @@ class GridView:
 
     def clear(self, words: str = "Light fractions") -> None:
         """Show nothing, and say why."""
+        self.light = None
         for source in (self.cells, self.mean):
             source.data = {name: np.empty(0) for name in source.data}
         self.figure.title.text = words  # type: ignore[union-attr]
 
     def show(self, grid: Axis, log_ages: Axis, metallicities: Axis, mean: dict[str, float], words: str) -> None:
         """Show fractions (n_metallicity, n_age), and the means `log_age` and `metallicity` with `..._error`."""
+        self.light = Light(grid, log_ages, metallicities, mean, words)
         ages, steps = edges_around(log_ages), np.arange(len(metallicities) + 1) - 0.5
         row, column = (index.ravel() for index in np.indices(grid.shape))
         light = np.nan_to_num(grid.ravel())
@@ -62,7 +76,7 @@ class GridView:
             "age": np.round(10 ** (log_ages[column] - 9), 3),
         }  # fmt: skip
         self.mapper.high = max(float(np.sqrt(max(light.max(), 0))), 1e-3)
-        self.mean.data = {name: np.array([value]) for name, value in self._mean(metallicities, mean).items()}
+        self.mean.data = {name: np.array([value]) for name, value in mean_place(metallicities, mean).items()}
         self._axes(ages, metallicities)
         self.figure.title.text = words
 
@@ -77,15 +91,22 @@ class GridView:
             place: f"{metallicities[place]:+.2f}".replace("-", "\N{MINUS SIGN}") for place in shown
         }
 
-    @staticmethod
-    def _mean(metallicities: Axis, mean: dict[str, float]) -> dict[str, float]:
-        """Place of the means in the figure."""
-        places = np.arange(len(metallicities))
-        x, y = mean["log_age"], mean["metallicity"]
-        dx, dy = (float(np.nan_to_num(mean[f"{name}_error"])) for name in ("log_age", "metallicity"))
-        up = [float(np.interp(value, metallicities, places)) if np.isfinite(value) else np.nan
-              for value in (y, y - dy, y + dy)]  # fmt: skip
-        return {"x": x, "y": up[0], "x0": x - dx, "x1": x + dx, "y0": up[1], "y1": up[2]}
+
+def mean_place(metallicities: Axis, mean: dict[str, float]) -> dict[str, float]:
+    """Place of the means in the figure, whose metallicities are in steps."""
+    places = np.arange(len(metallicities))
+    x, y = mean["log_age"], mean["metallicity"]
+    dx, dy = (float(np.nan_to_num(mean[f"{name}_error"])) for name in ("log_age", "metallicity"))
+    up = [float(np.interp(value, metallicities, places)) if np.isfinite(value) else np.nan
+          for value in (y, y - dy, y + dy)]  # fmt: skip
+    return {"x": x, "y": up[0], "x0": x - dx, "x1": x + dx, "y0": up[1], "y1": up[2]}
+
+
+def light_palette() -> list[str]:
+    """256 colours of light fractions, by their square roots: white where there is no light."""
+    shades = even_colours("YlGnBu", (0.08, 1.0))
+    shades[:24] = np.linspace((1, 1, 1, 1), shades[24], 24)
+    return [to_hex(shade) for shade in shades]
 
 
 def edges_around(centres: Axis) -> Axis:

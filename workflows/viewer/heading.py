@@ -18,15 +18,22 @@ p.flags { margin-top: 6px; }
 p.spectrum { margin: 3px 8px; font-size: 13px; color: #444; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; }
 span.legend { float: right; margin: 0; }
+span.entry { margin: 0; white-space: nowrap; }
 i.line, i.shade { display: inline-block; width: 16px; height: 2px; margin: 0 5px 4px 14px; }
 i.shade { height: 11px; margin-bottom: -1px; border: 1px solid #ccc; }
 div.values { overflow-x: auto; }
 table.values { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
-table.values th { text-align: right; color: #666; font-weight: normal; border-bottom: 1px solid #ccc; padding: 0 3px; }
-table.values td { text-align: right; padding: 1px 2px; white-space: nowrap; border-bottom: 1px solid #eee; }
-table.values td:first-child { text-align: left; white-space: normal; }
+table.values th { text-align: right; color: #666; font-weight: normal; border-bottom: 1px solid #ccc;
+  padding: 0 2px 0 4px; white-space: nowrap; }
+table.values td { text-align: right; padding: 1px 2px 1px 5px; white-space: nowrap; border-bottom: 1px solid #eee; }
+table.values td:first-child { text-align: left; white-space: normal; padding-left: 2px; }
 table.values td:last-child { color: #666; }
 table.values small { display: block; color: #666; }
+@media (max-width: 859px) {
+  span { white-space: normal; overflow-wrap: anywhere; }
+  p.spectrum { white-space: normal; }
+  span.legend { float: none; display: block; white-space: normal; }
+}
 """
 
 
@@ -43,11 +50,12 @@ def heading(galaxy: StoredGalaxy, other: StoredGalaxy | None, overview: Overview
     words.append(f"A: {galaxy.path.name}")
     if other is not None:
         words.append(f"B: {other.path}")
-    return f'<b class="name">{escape(galaxy.name)}</b>' + "".join(f"<span>{escape(word)}</span>" for word in words)
+    return f'<b class="name">{escape(galaxy.name)}</b> ' + " ".join(f"<span>{escape(word)}</span>" for word in words)
 
 
 HELP = (
-    "<p>Click a spaxel, or drag a box or a lasso around a region, on either map. The wheel zooms; the arrows on the "
-    "right of a map choose what dragging does.</p><p>Greys: light, not fitted; medium, masked; dark, hidden by a flag "
-    "(tab Flags). docs/viewer.md explains the page, docs/products.md the maps.</p>"
+    "<p>Click a spaxel, or drag a box around a region, on either map. The wheel zooms; the icons on the right of a map "
+    "choose what dragging does: select with a box or a lasso, move, or zoom.</p>"
+    "<p>Greys: light, not fitted; medium, masked; dark, hidden by a flag (tab Flags). docs/viewer.md explains the "
+    "page, docs/products.md the maps.</p>"
 )

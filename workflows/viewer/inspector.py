@@ -6,6 +6,7 @@ import numpy as np
 
 from galprote.model.errors import GalproteError
 from galprote.model.grids import N_WAVELENGTH
+from galprote.pipeline.quality import NOT_FITTED, Status
 from galprote.workflows.report.words import flux_words
 from galprote.workflows.store_cube import unpacking_words
 from galprote.workflows.viewer.background import Background
@@ -17,7 +18,7 @@ from galprote.workflows.viewer.selection import Selection
 from galprote.workflows.viewer.side_view import SideView
 from galprote.workflows.viewer.spectrum_view import SpectrumView
 from galprote.workflows.viewer.stored import StoredGalaxy
-from galprote.workflows.viewer.values_view import table, title
+from galprote.workflows.viewer.values_view import flag_word, table, title
 
 if TYPE_CHECKING:
     from galprote.workflows.refit import Refits
@@ -47,15 +48,15 @@ class Inspector:
     ) -> None:
         self.galaxy, self.other, self.spectra = galaxy, other, spectra
         (self.reading, self.fitting), self.side = threads, side
-        self.spectrum, self.grid = SpectrumView(), GridView()
+        self.unit = flux_words(str(galaxy.about.get("flux_unit", "")))
+        self.spectrum, self.grid = SpectrumView(self.unit), GridView()
         self.selection: Selection | None = None
-        self.title = ""
+        self.title = self.words = ""
         self.lines: Lines | None = None
         self._hidden = 0
         self._waiting = self._problem = False
         self._look: Look | None = None
         self._refit: Refit | None = None
-        self.unit = flux_words(str(galaxy.about.get("flux_unit", "")))
         self.spectrum.clear("Click a spaxel or drag a region to see its spectrum.")
 
     def select(self, selection: Selection, hidden: int) -> None:
@@ -128,22 +129,30 @@ class Inspector:
     def _show(self) -> None:
         assert self._look is not None
         self.lines = lines_of(self.galaxy, self._look, self._refit, N_WAVELENGTH)
-        self.spectrum.show(self.lines, self._spectrum_words(self._look), self._missing(self._look))
+        self.words = self._spectrum_words(self._look)
+        self.spectrum.show(self.lines, self.words, self._missing(self._look))
         self._show_grid(self._look)
 
     def _spectrum_words(self, look: Look) -> str:
-        """What is shown, and in which unit."""
+        """What is shown."""
         assert self.selection is not None
-        words = []
+        words = [self._not_in_maps()] if self._refit is not None and self._not_in_maps() else []
         if self._refit is not None and self.selection.kind != "spaxel":
-            words.append(f"Mean spectrum of {self._refit.spaxels:,} spaxels, and its fit.")
+            words.append(f"Mean spectrum of {self._refit.spaxels:,} spaxels, fitted.")
         elif look.residual is not None and look.residual.asked > 1:
-            words.append(f"Mean residual of {_share(look.residual, self.galaxy)} (blue: their scatter).")
-        if self._refit is not None:
-            words.append("Blue: the noise, ±1σ.")
+            words.append(f"Mean residual of {_share(look.residual, self.galaxy)}.")
         if self._refit is not None and self._refit.note:
             words.append(f"The maps were {self._refit.note}.")
-        return " ".join([*words, f"Fluxes in {self.unit}"])
+        return " ".join(words)
+
+    def _not_in_maps(self) -> str:
+        """Why a single spectrum's fit is not the run's, in words; '' if the run fitted it."""
+        selection = self.selection
+        if selection is None or not selection.single:
+            return ""
+        bits = int(self.galaxy.map("status")[selection.y[0], selection.x[0]]) & int(NOT_FITTED)
+        flags = ", ".join(flag_word(bit) for bit in Status if bit & bits)
+        return f"Not in the maps ({flags}): fitted here only." if bits else ""
 
     def _missing(self, look: Look) -> str:
         """What is not shown, and why."""
@@ -164,8 +173,8 @@ class Inspector:
             self.grid.show(look.grid.mean, ages, metals, means, f"Light fractions{of}")
         elif self._refit is not None and np.isfinite(self._refit.fit.populations.grid[0]).any():
             fit = self._refit.fit
-            light = fit.populations.grid[0]
-            self.grid.show(light, fit.log_ages, fit.metallicities, _fitted_means(fit), "Light fractions, fitted again")
+            light, made = fit.populations.grid[0], "not in the maps" if self._not_in_maps() else "fitted again"
+            self.grid.show(light, fit.log_ages, fit.metallicities, _fitted_means(fit), f"Light fractions, {made}")
         elif self.galaxy.cube("grid") is None and self.spectra.cube is None:
             self.grid.clear("Light fractions: no grid, no cube")
         else:

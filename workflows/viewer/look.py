@@ -91,8 +91,11 @@ def lines_of(galaxy: StoredGalaxy, look: Look, refit: Refit | None, length: int)
         flux, model = fit.flux[0].astype(float), fit.model[0].astype(float)
         residual, high = flux - model, fit.error[0].astype(float)
         low, bands, masked, replaced = -high, fit.bands, fit.masked[0], fit.replaced[0]
-    if look.residual is not None and (refit is None or look.residual.asked == 1):
-        residual = look.residual.mean
-    if look.residual is not None and refit is None and look.residual.asked > 1:
-        low, high = residual - look.residual.scatter, residual + look.residual.scatter
+    stored = look.residual
+    if stored is not None and refit is not None and (stored.asked > 1 or not np.isfinite(stored.mean).any()):
+        stored = None  # a region's is that of its mean spectrum; what the run did not fit has none
+    if stored is not None:
+        residual = stored.mean
+    if stored is not None and stored.asked > 1:
+        low, high = residual - stored.scatter, residual + stored.scatter
     return Lines(flux, model, residual, low, high, bands, masked, replaced)

@@ -8,7 +8,7 @@ from bokeh.layouts import column, row
 from bokeh.models import Checkbox, Div, Select, TextInput
 
 from galprote.pipeline.map_styles import style_of
-from galprote.workflows.viewer.scales import COLOURS, SHARES, ScaleWish
+from galprote.workflows.viewer.scales import COLOURS, SHARES, Scale, ScaleWish
 from galprote.workflows.viewer.shown_map import Shown
 from galprote.workflows.viewer.stored import StoredGalaxy
 
@@ -17,6 +17,10 @@ SMALL: Final[dict[str, Any]] = {
     "height": 28, "margin": 0,
     "stylesheets": [".bk-input { height: 28px; min-height: 28px; padding: 0 6px; font-size: 13px; }"],
 }  # fmt: skip
+#: Of rows, on a small screen.
+WRAP: Final = {"flex-wrap": "wrap", "max-width": "100%"}
+#: Around a box whose limit is not heeded.
+WRONG: Final = {"outline": "2px solid #b03a00", "border-radius": "4px"}
 HERE, OTHER, DIFFERENCE = "this run", "other run", "A − B"
 
 
@@ -62,14 +66,14 @@ class MapControls:
         first = [self._word(f"<b>{letter}</b>"), self.product, self.run]
         second = [self._word(""), self.colours, self.share, self.low, self.high, self.log]
         self.layout = column(
-            row(*first, spacing=4),
-            row(*second, spacing=4),
+            row(*first, spacing=4, styles=WRAP),
+            row(*second, spacing=4, styles=WRAP),
             name=f"controls_{low}",
             sizing_mode="stretch_width",
             spacing=3,
         )
-        for widget in (self.run, self.colours):
-            widget.on_change("value", self._other_than_product)
+        self.colours.on_change("value", self._other_than_product)
+        self.run.on_change("value", self._new_run)
         self.product.on_change("value", self._new_product)
         self.share.on_change("value", self._new_share)
         for box in (self.low, self.high):
@@ -91,6 +95,13 @@ class MapControls:
     def _new_product(self, _: str, __: str, new: str) -> None:
         """Another quantity has other limits, and its own scale."""
         self._quietly(low="", high="", log=style_of(new).log and self.run.value != DIFFERENCE)
+        self._changed()
+
+    def _new_run(self, _: str, old: str, new: str) -> None:
+        """A difference has other limits than what it is taken from, and no logarithm."""
+        if DIFFERENCE in (old, new):
+            log = style_of(str(self.product.value)).log and new != DIFFERENCE
+            self._quietly(low="", high="", log=log)
         self._changed()
 
     def _new_share(self, _: str, __: Any, ___: Any) -> None:
@@ -117,6 +128,20 @@ class MapControls:
             str(self.colours.value), str(self.share.value), _number(self.low.value), _number(self.high.value),
             bool(self.log.active) and self.run.value != DIFFERENCE,
         )  # fmt: skip
+
+    def problems(self, scale: Scale) -> list[str]:
+        """What of the wish is not heeded, in words; the boxes of such limits get a frame."""
+        words = []
+        for name, box in (("min", self.low), ("max", self.high)):
+            text = str(box.value).strip()
+            wrong = bool(text) and _number(text) is None
+            if wrong:
+                words.append(f"{name} \N{LEFT DOUBLE QUOTATION MARK}{text[:20]}\N{RIGHT DOUBLE QUOTATION MARK} "
+                             "is not a finite number: the map has its own.")  # fmt: skip
+            box.styles = WRONG if wrong or (text and scale.refused) else {"outline": "none"}
+        if self.log.active and self.run.value == DIFFERENCE:
+            words.append("a difference has no logarithmic scale.")
+        return [*words, *(word for word in (scale.refused, scale.unshown) if word)]
 
     def shown(self, first: Shown | None = None) -> Shown:
         """The map that is wanted; `first` is the one that a difference is taken from."""

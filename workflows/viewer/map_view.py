@@ -22,7 +22,7 @@ from bokeh.plotting import figure
 
 from galprote.pipeline.map_styles import INK, MASKED_COLOUR, UNFITTED_COLOUR, UNTRUSTED_COLOUR
 from galprote.pipeline.map_wcs import LENGTHS
-from galprote.workflows.viewer.browser_code import callback, hover
+from galprote.workflows.viewer.browser_code import callback, hover, ticks
 from galprote.workflows.viewer.overview import Overview
 from galprote.workflows.viewer.scales import Scale
 from galprote.workflows.viewer.selection import Selection, outline
@@ -116,6 +116,7 @@ class MapView:
         ]
         self.bars = [
             ColorBar(color_mapper=mapper, width=12, padding=4, title_text_font_style="normal", visible=not place,
+                     formatter=ticks("bar_tick"),
                      major_label_text_font_size="12px", title_text_font_size="12px", major_label_text_color=INK)
             for place, mapper in enumerate(self.mappers)
         ]  # fmt: skip
@@ -130,14 +131,14 @@ class MapView:
             self._compass(self.linked.sky)
 
     def _hover(self) -> HoverTool:
-        tips, sky = "<b>@image{%.4g}</b> &nbsp; y $y{0}, x $x{0}", self.linked.sky
+        tips, sky = "<b>$x{value}</b> &nbsp; y $y{pixel}, x $x{pixel}", self.linked.sky
         found = HoverTool(renderers=self.drawn, attachment="horizontal", visible=False)
-        found.formatters = {"@image": "printf"}
+        place: dict[str, Any] = {}
         if sky is not None:
             place = {"x": sky.x, "y": sky.y, "ra": sky.ra, "dec": sky.dec, "matrix": list(sky.matrix)}
-            tips = "<b>@image{%.4g}</b> &nbsp; y $y{pixel}, x $x{pixel}<br>$x{sky}"
-            formatter = hover("sky_hover", sky=place)
-            found.formatters |= {"$x": formatter, "$y": formatter}
+            tips += "<br>$x{sky}"
+        formatter = hover("spaxel_hover", source=self.image, sky=place)
+        found.formatters = {"$x": formatter, "$y": formatter}
         found.tooltips = tips
         return found
 
@@ -159,7 +160,7 @@ class MapView:
     def _compass(self, sky: Sky) -> None:
         directions = {"N": np.array(sky.north), "E": np.array(sky.east)}
         low = np.minimum(0, np.min(list(directions.values()), axis=0))
-        origin = np.array([14.0, 40.0]) - 34 * low + np.array([0.0, 12.0])
+        origin = np.array([18.0, 40.0]) - 34 * low + np.array([0.0, 12.0])
         for name, step in directions.items():
             tip, word = origin + 26 * step, origin + 35 * step
             units: dict[str, Any] = {"start_units": "screen", "end_units": "screen", "line_color": INK}

@@ -1,6 +1,7 @@
 """The page: what is on it, and what a click, a choice or an answer changes."""
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from bokeh.core.templates import get_env
@@ -56,7 +57,7 @@ class Page:
             MapControls("B", galaxy, first if other else second, other, self._maps_changed),
         ]
         self.views = [MapView("map_a", self.linked), MapView("map_b", self.linked)]
-        self.drawn: list[tuple[Shown, Scale, str]] = []
+        self.drawn: list[tuple[Shown, Scale]] = []
         for view in self.views:
             view.figure.on_event(Tap, self._tapped)
             view.figure.on_event(SelectionGeometry, self._dragged)
@@ -73,7 +74,7 @@ class Page:
 
     def _put_together(self, overview: Overview) -> None:
         head = Div(name="head", text=heading(self.galaxy, self.other, overview), stylesheets=[STYLE], disable_math=True,
-                   margin=0, styles={"padding": "6px 4px 0"})  # fmt: skip
+                   margin=0, sizing_mode="stretch_width", styles={"padding": "6px 4px 0"})  # fmt: skip
         found = self.inspector
         parts = [head, *(controls.layout for controls in self.controls), *(view.figure for view in self.views),
                  self.side.layout, found.spectrum.words, found.spectrum.upper, found.spectrum.lower,
@@ -107,14 +108,18 @@ class Page:
     def _maps_changed(self) -> None:
         hidden = self.flags.hidden
         first = self.controls[0].shown()
-        self.drawn = []
-        for view, controls, letter in zip(self.views, self.controls, "AB", strict=True):
-            shown = first if letter == "A" else controls.shown(first)
-            scale = scale_of(shown, hidden, controls.wish())
+        pair = (first, self.controls[1].shown(first))
+        self.drawn, problems = [], []
+        for view, controls, letter, wanted, beside in zip(
+            self.views, self.controls, "AB", pair, pair[::-1], strict=True
+        ):
+            scale = scale_of(wanted, hidden, controls.wish(), beside)
+            problems += [f"{letter}: {words}" for words in controls.problems(scale)]
+            shown = replace(wanted, positive=scale.log)
             label = f"{shown.style.title}: {shown.style.plain_label(shown.galaxy.about)}"
             view.show(shown, hidden, scale, label)
-            self.drawn.append((shown, scale, label))
-        self.side.refuse(self.drawn[1][0].refusal)
+            self.drawn.append((shown, scale))
+        self.side.refuse([*(shown.refusal for shown in pair if shown.refusal), *problems])
 
     def _flags_changed(self) -> None:
         self._maps_changed()
@@ -147,14 +152,18 @@ class Page:
     def _save_csv(self) -> None:
         selection = self.inspector.selection
         if selection is not None:
-            self._save(lambda _: selection_csv(self.galaxy, selection).encode(), "selection.csv", "text/csv")
+            self._save(
+                lambda _: selection_csv(self.galaxy, selection, self.other).encode(), "selection.csv", "text/csv"
+            )
 
     def _save_png(self) -> None:
         view = self.linked
         ends = (float(view.x.start), float(view.x.end), float(view.y.start), float(view.y.end))
         found = self.inspector
-        picture = Picture(tuple(self.drawn), self.flags.hidden, ends, found.selection, found.title, found.unit,
-                          found.lines)  # type: ignore[arg-type]  # fmt: skip
+        spectrum = found.spectrum.lower.x_range
+        wavelengths = (float(spectrum.start), float(spectrum.end))
+        picture = Picture(tuple(self.drawn), self.flags.hidden, ends, found.selection, found.title, found.words,
+                          found.unit, found.lines, wavelengths, found.grid.light)  # type: ignore[arg-type]  # fmt: skip
         self._save(lambda _: draw_png(picture), "view.png", "image/png")
 
     def _save(self, make: Any, ending: str, kind: str) -> None:

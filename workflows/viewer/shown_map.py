@@ -66,11 +66,14 @@ class Shown:
     name : str
     minus : tuple of StoredGalaxy and str, optional
         The map that is subtracted.
+    positive : bool
+        Whether values of 0 and less are left out, for they have no place on a logarithmic scale.
     """
 
     galaxy: StoredGalaxy
     name: str
     minus: tuple[StoredGalaxy, str] | None = None
+    positive: bool = False
 
     @property
     def style(self) -> MapStyle:
@@ -119,13 +122,17 @@ class Shown:
             values -= self.minus[0].map(self.minus[1])[part].astype(np.float32)
         values *= np.float32(self.style.factor)
         values[(status & np.int32(hidden)) != 0] = np.nan
+        if self.positive:
+            values[values <= 0] = np.nan
         return values
 
     def kinds(self, part: tuple[slice, slice], hidden: int) -> NDArray[np.uint8]:
-        """Why there is nothing: 0 a value or no data, 1 not fitted, 2 masked, 3 hidden because of a flag."""
+        """Why there is nothing: 0 a value or no data, 1 not fitted or left out, 2 masked, 3 hidden by a flag."""
         status = self._status(part)
         kinds = Kinds.of(status)
         found = np.zeros(status.shape, dtype=np.uint8)
+        if self.positive and not self.refusal:
+            found[(self.galaxy.map(self.name)[part] <= 0) & ((status & 1) == 0)] = 1
         found[((status & np.int32(hidden)) != 0) & ((status & 1) == 0)] = 3
         found[kinds.unfitted], found[kinds.masked] = 1, 2
         return found
@@ -138,6 +145,11 @@ class Shown:
         both: NDArray[np.int32] = status | self.minus[0].map("status")[part]
         return both
 
+    def compares_to(self, other: "Shown") -> bool:
+        """Whether both are the same quantity, each of its own run: they are compared by their colours."""
+        runs_differ = self.galaxy is not other.galaxy and self.minus is None and other.minus is None
+        return runs_differ and self.name == other.name and self.units == other.units
+
     def sample(self, hidden: int) -> NDArray[np.float32]:
         """Finite values from which limits are found: all, or some evenly spread ones."""
         shape = self.galaxy.shape
@@ -148,7 +160,9 @@ class Shown:
 
 def limits(values: NDArray[np.float32], style: MapStyle, percent: float | None, *, log: bool) -> tuple[float, float]:
     """Ends of the colours: the style's own, or the middle `percent` of the values."""
-    if percent is None and log == style.log:
+    if style.around_zero and not values.any():  # such as the difference of equal maps
+        low, high = style.empty
+    elif percent is None and log == style.log:
         low, high = style.limits(values)
     else:
         kept = values[values > 0] if log else values

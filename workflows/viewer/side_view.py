@@ -1,6 +1,6 @@
 """The column beside the maps: what is selected, its numbers, the flags, the buttons, and words about what goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -35,14 +35,14 @@ class SideView:
         ]
         for button, action in zip(self.buttons, (csv, png), strict=True):
             button.on_click(action)
-        values = column(
-            self.place, self.state, self.refusal, self.numbers, row(*self.buttons), sizing_mode="stretch_both"
-        )
+        values = column(self.place, self.state, self.numbers, row(*self.buttons), sizing_mode="stretch_both")
         tabs = Tabs(
             tabs=[TabPanel(child=values, title="Selection"), TabPanel(child=flags, title="Flags")],
             sizing_mode="stretch_both",
         )
-        self.layout = column(tabs, name="side", sizing_mode="stretch_both", styles={"padding": "2px 8px 4px"})
+        self.layout = column(
+            self.refusal, tabs, name="side", sizing_mode="stretch_both", styles={"padding": "2px 8px 4px"}
+        )
         self.buttons[0].disabled = True
 
     def select(self, title: str) -> None:
@@ -55,9 +55,9 @@ class SideView:
         """Say what goes on; empty: nothing."""
         self.state.text = f'<p class="working">{escape(words)}</p>' if words else ""
 
-    def refuse(self, words: str) -> None:
-        """Say why a map cannot be shown; empty: it can."""
-        self.refusal.text = f'<p class="error" role="alert">{escape(words)}</p>' if words else ""
+    def refuse(self, words: Sequence[str]) -> None:
+        """Say why a map cannot be shown, or not as was wished; empty: it can."""
+        self.refusal.text = "".join(f'<p class="error" role="alert">{escape(each)}</p>' for each in words)
 
     def problem(self, words: str) -> None:
         """Say what went wrong."""

@@ -1,10 +1,23 @@
 """The spectrum on the page: observed and model above, what is left below, what was left out shaded."""
 
 from html import escape
+from textwrap import fill
 from typing import Any, Final
 
 import numpy as np
-from bokeh.models import BasicTicker, ColumnDataSource, CrosshairTool, Div, HoverTool, Label, Range1d, Span
+from bokeh.models import (
+    BasicTicker,
+    ColumnDataSource,
+    CrosshairTool,
+    Div,
+    FixedTicker,
+    HoverTool,
+    Label,
+    LinearAxis,
+    NoOverlap,
+    Range1d,
+    Span,
+)
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
@@ -18,13 +31,15 @@ from galprote.workflows.viewer.look import Lines
 OBSERVED, MODEL, BAND, MASKED, REPLACED, SIGMA = "#222222", "#d55e00", "#e4e4e4", "#f3d9a4", "#9ecae1", "#c6dbef"
 TOOLS: Final = "xpan,xwheel_zoom,xbox_zoom,reset"
 SHADES: Final = {"bands": BAND, "masked": MASKED, "replaced": REPLACED}
+#: Characters of a note's line.
+ROOM: Final = 96
 LEGEND: Final = {"bands": "not used", "masked": "masked or no data", "replaced": "replaced"}
 
 
 class SpectrumView:
-    """Two figures with one axis of wavelength, and a line of words above them."""
+    """Two figures with one axis of wavelength, and a line of words above them; fluxes have a unit, in words."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "") -> None:
         self.source = ColumnDataSource({name: [] for name in ("wavelength", "flux", "model", "residual", "inside")})
         self.sigma = ColumnDataSource({name: [] for name in ("wavelength", "low", "high")})
         self.shades = {kind: ColumnDataSource({"x0": [], "x1": []}) for kind in SHADES}
@@ -33,6 +48,7 @@ class SpectrumView:
         self.note = Label(name="note", x=14, y=40, x_units="screen", y_units="screen", text="", text_color="#444444",
                           text_font_size="13px", text_baseline="bottom")  # fmt: skip
         self.upper, self.lower = (self._figure(name, wavelengths) for name in ("spectrum", "residual"))
+        self.lower.xaxis.axis_label = axis_words(unit)
         pointed = [self._draw_upper(self.upper), self._draw_lower(self.lower)]
         line = Span(dimension="height", line_color=INK, line_width=0.6, line_alpha=0.6)
         tips = (
@@ -48,7 +64,7 @@ class SpectrumView:
         plot = figure(
             name=name, x_range=wavelengths, y_range=Range1d(0, 1), sizing_mode="stretch_both", tools=TOOLS,
             active_drag="xbox_zoom", active_scroll="xwheel_zoom", toolbar_location=None if lower else "right",
-            min_border_left=72, min_border_right=36, min_border_top=2, min_border_bottom=40 if lower else 2,
+            min_border_left=72, min_border_right=36, min_border_top=2, min_border_bottom=40 if lower else 8,
             outline_line_color="#888888",
         )  # fmt: skip
         plot.toolbar.logo = None
@@ -76,17 +92,16 @@ class SpectrumView:
         plot.add_layout(Span(dimension="width", location=0, line_color="#666666", line_width=0.8))
         plot.step("wavelength", "residual", source=self.source, mode="center", line_color="#999999")
         plot.step("wavelength", "inside", source=self.source, mode="center", line_color=OBSERVED)
-        plot.xaxis.axis_label = "rest-frame wavelength, air (Å)"
         return plot.line("wavelength", "residual", source=self.source, line_alpha=0)
 
     def _features(self, plot: Any) -> None:
-        """Names of lines along the upper edge."""
-        plot.extra_y_ranges = {"height": Range1d(0, 1)}
-        source = ColumnDataSource({"x": list(FEATURES.values()), "name": [name.strip() for name in FEATURES]})
-        common: dict[str, Any] = {"source": source, "y_range_name": "height"}
-        plot.segment("x", 0.885, "x", 0.915, line_color="#777777", **common)
-        plot.text("x", 0.985, "name", text_align="center", text_baseline="top", text_font_size="11px",
-                  text_color="#555555", **common)  # fmt: skip
+        """Names of lines above the upper edge, where no spectrum runs through them."""
+        names = {wavelength: name.strip() for name, wavelength in FEATURES.items()}
+        axis = LinearAxis(ticker=FixedTicker(ticks=list(names)), major_label_overrides=names, axis_line_color=None,
+                          major_label_text_font_size="11px", major_label_text_color="#444444", major_label_standoff=2,
+                          major_tick_line_color="#777777", major_tick_in=0, major_tick_out=4,
+                          major_label_policy=NoOverlap(min_distance=3))  # fmt: skip
+        plot.add_layout(axis, "above")
 
     def clear(self, words: str = "") -> None:
         """Show nothing but words."""
@@ -99,7 +114,7 @@ class SpectrumView:
 
     def show(self, lines: Lines, words: str, note: str) -> None:
         """Show a selection's spectrum; `words` say what it is, `note` what is missing."""
-        self.note.text = note
+        self.note.text = "\n".join(fill(line, ROOM) for line in note.splitlines())
         self.upper.yaxis[0].major_label_text_alpha = float(np.isfinite(lines.flux).any())
         inside = np.where(lines.used, lines.residual, np.nan)
         self.source.data = {
@@ -113,22 +128,32 @@ class SpectrumView:
         }  # fmt: skip
         for kind, source in self.shades.items():
             source.data = dict(zip(("x0", "x1"), runs(getattr(lines, kind)), strict=True))
-        self.words.text = f'<p class="spectrum"><span class="legend">{legend(lines)}</span>{escape(words)}</p>'
-        _limit(self.upper.y_range, np.concatenate([lines.flux[lines.used], lines.model]), zero=False)
-        _limit(self.lower.y_range, np.concatenate([inside, lines.high[lines.used]]), zero=True)
+        whole = escape(words)
+        self.words.text = f'<p class="spectrum" title="{whole}"><span class="legend">{legend(lines)}</span>{whole}</p>'
+        for plot, (low, high) in zip((self.upper, self.lower), ranges(lines), strict=True):
+            plot.y_range.update(start=low, end=high, reset_start=low, reset_end=high)
+
+
+def axis_words(unit: str) -> str:
+    """What is said below the axis of wavelength."""
+    return "rest-frame wavelength, air (Å)" + (f"; fluxes in {unit}" if unit else "")
 
 
 def legend(lines: Lines) -> str:
-    """What the lines and shades mean, of those that are there."""
+    """What the lines and shades mean, in HTML."""
+    return " ".join(f'<span class="entry"><i class="{kind}" style="background: {colour}"></i>{word}</span>'
+                    for word, colour, kind in entries(lines))  # fmt: skip
+
+
+def entries(lines: Lines) -> list[tuple[str, str, str]]:
+    """Words, colours, and "line" or "shade", of what is there."""
     there = [("observed", OBSERVED, "line", lines.flux), ("model", MODEL, "line", lines.model)]
+    known = np.isfinite(lines.flux).any()
+    there.append(("noise ±1σ" if known else "their scatter", SIGMA, "shade", lines.high))
     shades = [
         (LEGEND[kind], colour, "shade", np.where(getattr(lines, kind), 1.0, np.nan)) for kind, colour in SHADES.items()
     ]
-    return "".join(
-        f'<i class="{kind}" style="background: {colour}"></i>{word}'
-        for word, colour, kind, values in (*there, *shades)
-        if np.isfinite(values).any()
-    )
+    return [(word, colour, kind) for word, colour, kind, values in (*there, *shades) if np.isfinite(values).any()]
 
 
 def runs(where: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -137,8 +162,15 @@ def runs(where: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.floa
     return WAVELENGTH[edges[:, 0]] - STEP / 2, WAVELENGTH[edges[:, 1] - 1] + STEP / 2
 
 
-def _limit(axis: Any, values: NDArray[np.float64], *, zero: bool) -> None:
-    """Let an axis show values; a single outlier of a residual does not count."""
+def ranges(lines: Lines) -> tuple[tuple[float, float], tuple[float, float]]:
+    """From where to where the axes of the spectrum and of its residual go."""
+    spectrum = np.concatenate([lines.flux[lines.used], lines.model])
+    residual = np.concatenate([lines.residual[lines.used], lines.high[lines.used]])
+    return _range(spectrum, zero=False), _range(residual, zero=True)
+
+
+def _range(values: NDArray[np.float64], *, zero: bool) -> tuple[float, float]:
+    """Where values lie; a single outlier of a residual does not count."""
     values = values[np.isfinite(values)]
     if not len(values):
         low, high = (-1.0, 1.0) if zero else (0.0, 1.0)
@@ -148,5 +180,5 @@ def _limit(axis: Any, values: NDArray[np.float64], *, zero: bool) -> None:
     else:
         low, high = float(values.min()), float(values.max())
         room = (high - low) or abs(high) or 1.0
-        low, high = low - 0.2 * room, high + 0.2 * room
-    axis.update(start=low, end=high, reset_start=low, reset_end=high)
+        low, high = low - 0.1 * room, high + 0.1 * room
+    return low, high

@@ -46,7 +46,7 @@ class StoredGalaxy:
     def __init__(self, path: Path) -> None:
         self.path = find_maps(path)
         if self.path.is_file():
-            raise ViewError(f"{path}: a file; the viewer reads the store beside it, NAME.zarr")
+            raise ViewError(f"{path}: a file, not a store of galprote. {_store_to_view(self.path)}")
         open_maps(self.path).close()  # says what is wrong with it
         group = zarr.open_group(self.path, mode="r")
         self.about: dict[str, Any] = dict(group.attrs)
@@ -134,6 +134,17 @@ class StoredGalaxy:
         observed, rest = (str(self.about.get(f"masked_{frame}", "")) for frame in ("observed", "rest"))
         masks = WavelengthMasks(read_bands(observed), read_bands(rest))
         return np.asarray(~KEPT | masked_samples(masks, float(self.about["redshift"])))
+
+
+def _store_to_view(file: Path) -> str:
+    """The store of the run that wrote a file, if it lies beside it, or what to name instead."""
+    stem = file.stem
+    for product in ("_MAPS", "_RESIDUAL", "_CONTSUB"):
+        stem = stem.removesuffix(product)
+    store = file.with_name(f"{stem}.zarr")
+    if store.is_dir():
+        return f"View the store beside it: galprote-pipeline view {store}"
+    return "Expected the folder NAME.zarr that `galprote-pipeline run` writes"
 
 
 def check_same_spaxels(one: StoredGalaxy, other: StoredGalaxy) -> None:

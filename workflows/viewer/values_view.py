@@ -29,6 +29,7 @@ NAMES: Final = {
 
 REGION_HEADS: Final = ["", "mean", "median", "scatter", ""]
 COMPARED_HEADS: Final = ["", "A", "B", "A − B", ""]
+COMPARED_MEANS: Final = ["", "mean A", "mean B", "A − B", ""]
 #: Characters of a unit that the table has room for.
 ROOM: Final = 8
 
@@ -45,9 +46,9 @@ def number(value: float, error: float = math.nan) -> str:
     else:
         text = (
             f"{value:.4g}"
-            if 1e-3 <= abs(value) < 1e4
+            if 1e-3 <= abs(value) < 1e3
             else f"{value:,.0f}"
-            if 1e4 <= abs(value) < 1e7
+            if 1e3 <= abs(value) < 1e7
             else _power(value)
         )
     return text.replace("-", "\N{MINUS SIGN}")
@@ -93,7 +94,10 @@ def table(
 ) -> str:
     """The numbers as a table, and the flags."""
     other = {found.name: found for found in others}
-    heads = COMPARED_HEADS if others else ["", "value", ""] if selection.single else REGION_HEADS
+    if others:
+        heads = COMPARED_HEADS if selection.single else COMPARED_MEANS
+    else:
+        heads = ["", "value", ""] if selection.single else REGION_HEADS
     rows = "".join(_row(galaxy, selection, found, other) for found in numbers)
     status = galaxy.map("status")[selection.y, selection.x]
     used = int(np.count_nonzero((status & hidden) == 0))
@@ -133,7 +137,7 @@ def _row(galaxy: StoredGalaxy, selection: Selection, found: Numbers, other: dict
     elif selection.single:
         cells = [number(found.value, found.error), escape(short)]
     else:
-        cells = [number(found.value), number(found.median), number(found.scatter), escape(short)]
+        cells = [*alike([found.value, found.median, found.scatter], found.scatter), escape(short)]
     return (
         f'<tr data-map="{escape(found.name, quote=True)}">{first}{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
     )
