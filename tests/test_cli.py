@@ -139,6 +139,34 @@ def test_a_file_that_cannot_be_written(capsys: Capture, tmp_path: Path, checkpoi
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--peak-snr", -5, "mock: --peak-snr = -5: should be greater than 0"),
+        ("--peak-snr", 1000, "mock: sky_noise = 9: expected at most peak_flux / peak_snr = 1.5, the whole noise of the "
+         "brightest spaxel; give a lower --peak-snr"),
+        ("--red-end", 5000, "mock: --red-end = 5000: expected at least 7160, the model's red end at redshift 0.008"),
+        ("--ebv", 3, "mock: --ebv = 3: should be less than or equal to 2"),
+        ("--ny", 5000, "mock: --ny, --nx = [5000, 100]: expected two sizes between 4 and 4096"),
+    ],
+)  # fmt: skip
+def test_a_mock_that_cannot_be_made_is_told_by_its_options(
+    capsys: Capture, tmp_path: Path, option: str, value: float, told: str
+) -> None:
+    assert call(capsys, "mock", tmp_path / "mock.fits", option, value) == (2, "", f"error: {told}\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mock_may_have_the_redshifts_of_a_survey_s(capsys: Capture, tmp_path: Path, checkpoint: Path) -> None:
+    sizes = ("--ny", 8, "--nx", 8, "--checkpoint", checkpoint)
+    code, _, error = call(capsys, "mock", tmp_path / "far.fits", "--redshift", 0.21, *sizes)
+    assert (code, "0.2 " in error) == (2, True)
+    assert call(capsys, "mock", tmp_path / "far.fits", "--redshift", 0.2, *sizes)[0] == 0
+    code, output, _ = call(capsys, "inspect", tmp_path / "far.fits", "--json")
+    assert (code, json.loads(output)["problems"]) == (0, [])
+    assert json.loads(output)["redshifts"][1] >= 0.2
+
+
 def test_inspect(capsys: Capture, cube: Path, tmp_path: Path) -> None:
     code, output, _ = call(capsys, "inspect", cube)
     assert code == 0
