@@ -5,8 +5,10 @@ import json
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from astropy.io import fits
 from rich.console import Console
 
 from galprote.workflows import terminal
@@ -179,6 +181,22 @@ def test_inspect(capsys: Capture, cube: Path, tmp_path: Path) -> None:
     code, _, error = call(capsys, "inspect", bad)
     assert code == 2
     assert f"error: {bad}: not a FITS file" in error
+
+
+def test_a_cube_that_no_run_can_use_is_wrong_input_for_inspect(capsys: Capture, cube: Path, tmp_path: Path) -> None:
+    """A truncated cube, and images that are no cube, are told with all that can be read of them, and exit code 2."""
+    truncated, images = tmp_path / "truncated.fits", tmp_path / "images.fits"
+    truncated.write_bytes(cube.read_bytes()[: -cube.stat().st_size // 3])
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((4, 4)), name="AGE")]).writeto(images)
+    for path, told in ((truncated, "truncated: HDU "), (images, "has 2 axes")):
+        code, output, error = call(capsys, "inspect", path)
+        assert (code, error, output.count("PROBLEM")) == (2, "", 1)
+        code, output, _ = call(capsys, "inspect", path, "--json")
+        (problem,) = json.loads(output)["problems"]
+        assert code == 2
+        assert told in problem
+        assert call(capsys, "inspect", path, "-q") == (2, f"PROBLEM {problem}\n", "")
+    assert call(capsys, "inspect", cube, "-q") == (0, f"{cube}: no problems\n", "")
 
 
 def test_brackets_in_a_message_are_no_markup() -> None:

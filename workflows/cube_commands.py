@@ -11,7 +11,7 @@ from galprote.model.errors import ConfigError
 from galprote.workflows.completion import complete_cube, complete_weights
 from galprote.workflows.conduct import keeps
 from galprote.workflows.preloading import preload_torch
-from galprote.workflows.terminal import Debug, Json, conclude, print_json, show
+from galprote.workflows.terminal import Debug, Json, conclude, print_json, show, voice
 
 #: What the command calls a key of `MockConfig`.
 _OPTIONS: Final = {
@@ -32,6 +32,8 @@ def inspect(
 ) -> None:
     """Show what a cube holds: HDUs, units, wavelength axis, missing bands, bad variances, empty spaxels.
 
+    Exit code 2: a run would refuse the cube, for the problems that it names.
+
     Example: galprote-pipeline inspect cubes/NGC4254.fits --sample 16
     """
     keeps("nothing is written by it")
@@ -41,15 +43,20 @@ def inspect(
     from galprote.pipeline.inspection_text import report_lines
 
     report = inspect_cube(cube, sample=sample)
+    unusable = 2 if report.problems else 0
     if as_json:
         print_json(report.to_dict())
-        return
+        raise typer.Exit(unusable)
+    if voice.quiet:
+        conclude("\n".join(f"PROBLEM {problem}" for problem in report.problems) or f"{cube}: no problems")
+        raise typer.Exit(unusable)
     table = Table(show_header=False, box=None)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in report_lines(report):
         table.add_row(label, value)
     show(table)
+    raise typer.Exit(unusable)
 
 
 def mock(
