@@ -110,6 +110,30 @@ def test_a_missing_cube_is_an_error_for_run_and_an_answer_for_plan(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_of_which_no_galaxy_can_be_computed_is_refused_as_planned(
+    capsys: Capture, tmp_path: Path, cube: Path, checkpoint: Path
+) -> None:
+    """One truncated cube; one missing, one truncated; a redshift that the cube does not cover: nothing is written."""
+    (tmp_path / "short.fits").write_bytes(cube.read_bytes()[:100_000])
+    short, gone = {"name": "N1", "cube": "short.fits"}, {"name": "N2", "cube": "gone.fits"}
+    far = {"name": "N3", "cube": str(cube), "redshift": 0.2}
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "run.json").write_text("an earlier run's")
+    for galaxies, words in (([short], "truncated"), ([gone, short], "N2: no such cube"), ([far], "does not cover")):
+        survey = surveys.write_survey(tmp_path, galaxies, checkpoint)
+        code, planned, _ = call(capsys, "plan", survey)
+        assert (code, "run would refuse, and compute nothing" in planned) == (2, True)
+        assert "Products of" not in planned, "there will be none"
+        code, said, error = call(capsys, "run", survey)
+        assert (code, said) == (2, "")
+        assert words in error
+        for line in error.removeprefix("error: ").splitlines():
+            assert f"cannot run {line}" in planned
+        assert {path.name for path in output.iterdir()} == {"run.json", ".lock"}
+        assert (output / "run.json").read_text() == "an earlier run's"
+
+
 def test_a_plan_is_not_squeezed(capsys: Capture, survey: Path) -> None:
     content = yaml.safe_load(survey.read_text())
     content["output"] = "sub/../out"

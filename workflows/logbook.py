@@ -217,7 +217,7 @@ class Logbook:
 
     def failed(self, name: str, error: BaseException, failures: list[ChunkFailure]) -> None:
         """A galaxy failed; what is done of it is kept."""
-        text = describe(error)
+        text = describe(error, name)
         self.progress.finish(name, f"failed: {text}")
         self._ended(name, "failed")
         details = "".join(traceback.format_exception(error))

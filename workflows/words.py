@@ -15,3 +15,8 @@ OVER: Final[frozenset[str]] = frozenset({"done", "skipped"})
 
 #: What `plan` calls a galaxy that `run` would not compute.
 CANNOT_RUN: Final = "cannot run"
+
+
+def of_galaxy(name: str, text: str) -> str:
+    """A message with the name of the galaxy that it is about before it, once."""
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"
