@@ -96,7 +96,8 @@ def run_survey(
     with sole_run(survey.output, progress.message):
         logbook = Logbook(survey, progress, stop, command)
         try:
-            jobs = _check(survey, missing, model, templates, logbook, stop, overwrite=overwrite)
+            with logbook.starting():
+                jobs = _check(survey, missing, model, templates, logbook, stop, overwrite=overwrite)
         except KeyboardInterrupt:
             jobs, stop.patient = [], True
             stop.ask("SIGINT")

@@ -97,7 +97,7 @@ class GalaxyWork:
         if len(mine) < min(HOPELESS, len(self.phase.plan.chunks)):
             return None
         return GalproteError(
-            f"{len(mine)} of {len(self.phase.plan.chunks)} chunks failed, and none succeeded: {mine[0].error}"
+            f"{len(mine):,} of {len(self.phase.plan.chunks):,} chunks failed, and none succeeded: {mine[0].error}"
         )
 
     def may_end(self) -> bool:
