@@ -38,7 +38,8 @@ class ForegroundConfig(Section):
     r_v: float = Field(default=3.1, ge=2.3, le=5.6)
     """Ratio of total to selective extinction."""
     source: str = ""
-    """Where the value comes from, for the record; for example `SF11`."""
+    """Where the value comes from, for the record; for example `SF11`. It may be filled in or changed later: maps that
+    are done are not refused, and keep the record that they were made with."""
 
 
 class ProductsConfig(Section):

@@ -217,6 +217,25 @@ def test_other_settings_are_refused_by_name(copy: Path, changed: dict[str, Any],
     assert "--overwrite" in text
 
 
+@pytest.mark.parametrize("earlier", ["", "SFD98"])
+def test_where_ebv_comes_from_may_be_told_later(copy: Path, earlier: str) -> None:
+    """It changes no number: maps are skipped, and keep their record; also those of when it was in the fingerprint."""
+    store = copy.parent / "out" / "N1.zarr" / "zarr.json"
+    if earlier:
+        about = json.loads(store.read_text())
+        record = json.loads(about["attributes"]["provenance"])
+        record["settings"]["foreground"]["source"] = earlier
+        record["fingerprint"] = "0" * 64
+        about["attributes"]["provenance"] = json.dumps(record)
+        store.write_text(json.dumps(about))
+    before = surveys.tree(copy.parent / "out")
+    (result,) = surveys.run_here(edited(copy, foreground={"ebv": 0.02, "source": "t.csv"}))
+    assert result.outcome == "skipped"
+    assert surveys.tree(copy.parent / "out") == before
+    text = refused(edited(copy, foreground={"ebv": 0.03, "source": "t.csv"}))
+    assert "made with something else (settings.foreground.ebv: 0.02 -> 0.03);" in text
+
+
 def test_other_weights_are_refused(copy: Path, checkpoint: Path) -> None:
     other = copy.parent / "other.safetensors"
     surveys.write_checkpoint(other, seed=8)
@@ -288,6 +307,7 @@ def test_the_chunks_of_an_unfinished_run_are_kept(base: Path, copy: Path) -> Non
         (result,) = surveys.run_here(copy)
     assert (result.outcome, result.error) == ("failed", "OSError: torn")
     survey = yaml.safe_load(copy.read_text())
+    survey["galaxies"][0]["foreground"] = {"ebv": 0.02, "source": "t.csv"}
     copy.write_text(yaml.safe_dump(survey | {"chunks": {"rows": 5, "memory": "3GiB"}}))
     progress = surveys.Recorder()
     surveys.run_here(copy, progress=progress)

@@ -10,6 +10,7 @@ from distributed import Client, Future
 
 from galprote.model.decoder import Decoder
 from galprote.model.errors import GalproteError
+from galprote.pipeline.fingerprint import fingerprint_of
 from galprote.pipeline.graph import ChunkSummary, ModelReference
 from galprote.workflows.attempt import HOPELESS, LAST
 from galprote.workflows.failures import ChunkFailure, describe
@@ -141,8 +142,8 @@ def begin_galaxy(
     """
     store, opened = job.store, open_galaxy(job, model, templates)
     manifest = store.manifest()
-    same = manifest is not None and manifest["provenance"].get("fingerprint") == opened.layout.fingerprint
-    finished = (store.finished_provenance() or {}).get("fingerprint")
+    same = manifest is not None and fingerprint_of(manifest["provenance"]) == opened.layout.fingerprint
+    finished = fingerprint_of(store.finished_provenance())
     if same and not store.store.is_dir() and finished == opened.layout.fingerprint and store.finished_gaps():
         store.reopen()
     if not same:
