@@ -22,7 +22,7 @@ from galprote.pipeline.kinematics_config import KinematicsConfig
 from galprote.pipeline.line_filter_config import LineFilterConfig
 from galprote.pipeline.mask_config import MasksConfig, change_paths
 from galprote.pipeline.mock_galaxy import MockConfig
-from galprote.pipeline.problems import problem, unknown_key
+from galprote.pipeline.problems import kind_of, problem, unknown_key
 from galprote.pipeline.section import Section
 from galprote.pipeline.yaml_loader import count_values, read_yaml
 from galprote.pipeline.zarr_path import is_store
@@ -38,7 +38,8 @@ class ForegroundConfig(Section):
     r_v: float = Field(default=3.1, ge=2.3, le=5.6)
     """Ratio of total to selective extinction."""
     source: str = ""
-    """Where the value comes from, for the record; for example `SF11`."""
+    """Where the value comes from, for the record; for example `SF11`. It may be filled in or changed later: maps that
+    are done are not refused, and keep the record that they were made with."""
 
 
 class ProductsConfig(Section):
@@ -181,7 +182,7 @@ def read_survey(path: str | Path) -> SurveyConfig:
     path = Path(path)
     raw = read_yaml(path)
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping with `output` and `galaxies`, found {type(raw).__name__}")
+        raise ConfigError(f"{path}: expected a mapping with `output` and `galaxies`, found {kind_of(raw)}")
     try:
         survey = SurveyConfig.model_validate(_with_defaults(path, raw))
     except ValidationError as error:
@@ -302,7 +303,9 @@ def choose_cluster(choice: str) -> AnyCluster:
             f"--cluster {choice}: no such file, and neither local, local-cuda nor an address such as tcp://10.0.0.1:8786"
         )
     path = Path(choice)
-    if isinstance(raw, dict) and isinstance(raw.get("cluster"), dict) and len(raw) == 1:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected the keys of a section `cluster`, found {kind_of(raw)}")
+    if isinstance(raw.get("cluster"), dict) and len(raw) == 1:
         raw = raw["cluster"]
     try:
         cluster: AnyCluster = TypeAdapter(ClusterConfig).validate_python(raw)

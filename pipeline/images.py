@@ -79,8 +79,13 @@ def with_hdus(path: str | Path, what: str, use: Callable[[Any, str | int | None]
     except GalproteError:
         raise
     except Exception as error:  # astropy raises many types for damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{what} {file}: cannot be read as FITS: {reason}") from error
+        raise ConfigError(f"{what} {file}: cannot be read as FITS: {plain_reason(error)}") from error
+
+
+def plain_reason(error: Exception) -> str:
+    """What astropy says of a FITS file, without its advice to programmers."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return "it does not start with SIMPLE, as FITS files do" if "ignore_missing_simple" in reason else reason
 
 
 def split_extension(text: str) -> tuple[Path, str | int | None]:

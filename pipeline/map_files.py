@@ -17,6 +17,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from galprote.pipeline.fits_export import SUMS, Cards, Hdu, galaxy_cards, map_cards, write_hdus
+from galprote.pipeline.images import plain_reason
 from galprote.pipeline.map_wcs import (
     as_image,
     has_wcs,
@@ -79,8 +80,8 @@ def read_maps(path: Path) -> xr.Dataset:
     except MapsError:
         raise
     except Exception as error:  # astropy raises many types for damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise MapsError(f"{path}: cannot be read as maps of galprote: {reason}") from error
+        wanted = "expected NAME_MAPS.fits or NAME.zarr"
+        raise MapsError(f"{path}: cannot be read as maps of galprote: {plain_reason(error)}; {wanted}") from error
 
 
 def _dataset(hdus: fits.HDUList) -> xr.Dataset:

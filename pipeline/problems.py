@@ -20,6 +20,14 @@ _WANTED = {
 }
 
 
+def kind_of(value: Any) -> str:
+    """What a value of a YAML is, in words."""
+    if value is None:
+        return "nothing"
+    kinds = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    return kinds.get(type(value), "a date")
+
+
 def _sections(base: type[BaseModel]) -> list[type[BaseModel]]:
     return [section for child in base.__subclasses__() for section in (child, *_sections(child))]
 
@@ -116,7 +124,10 @@ def problem(path: Path, raw: dict[str, Any], item: Any) -> str:
         return unknown_key(path, loc)
     if item["type"] in ("model_type", "tuple_type"):
         wanted = "a list" if item["type"] == "tuple_type" else "a mapping"
-        return f"{path}: {where}: expected {wanted}, found {item['input']!r:.60}"
+        found = item["input"]
+        return f"{path}: {where}: expected {wanted}, found {'nothing' if found is None else repr(found):.60}"
+    if item["type"] == "too_short":
+        return f"{path}: {where}: an empty list; expected at least one galaxy, such as: - name: NGC4254"
     found = item["input"]
     if found is None and loc[-1:] and loc[-1] in _WANTED:
         name = _galaxy_name(raw, loc)

@@ -1,7 +1,6 @@
 """Where a product comes from: settings, input, weights and versions, and the fingerprint that ties them together."""
 
 import hashlib
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ import numpy as np
 from galprote.model.precision import Precision
 from galprote.pipeline.config import GalaxyConfig
 from galprote.pipeline.earlier_run import read_status
+from galprote.pipeline.fingerprint import ABOUT, FOR_THE_READER, fingerprint_of
 from galprote.pipeline.images import split_extension
 from galprote.pipeline.mask_config import MasksConfig, change_paths, mask_inputs
 from galprote.pipeline.zarr_path import input_state
@@ -42,7 +42,7 @@ def provenance(
     Returns
     -------
     dict
-        With `fingerprint`, the hash of all but the versions of the libraries.
+        With `fingerprint`, the hash of all but the versions of the libraries and what is there for the reader.
     """
     settings = galaxy.model_dump(mode="json", exclude={"cube", "masks"})
     for section, key in (("binning", "file"), ("kinematics", "map")):
@@ -65,8 +65,7 @@ def provenance(
         "precision": precision,
         "numeric_version": NUMERIC_VERSION,
     }
-    fingerprint = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    return depends | {"fingerprint": fingerprint, "versions": {name: version(name) for name in PACKAGES}}
+    return depends | {"fingerprint": fingerprint_of(depends), "versions": {name: version(name) for name in PACKAGES}}
 
 
 def _hash(path: str | None) -> str | None:
@@ -100,7 +99,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     changed: list[str] = []
     for key in sorted(set(old) | set(new)):
         before, after = old.get(key), new.get(key)
-        if key in {"fingerprint", "versions"} or before == after:
+        if key in ABOUT or prefix + key in FOR_THE_READER or before == after:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
             changed += differences(before, after, f"{prefix}{key}.")

@@ -19,6 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
+from galprote.pipeline.fingerprint import fingerprint_of
 from galprote.pipeline.ledger import Ledger
 from galprote.pipeline.plan import ChunkPlan
 from galprote.pipeline.products import EVERY_MAP
@@ -103,7 +104,7 @@ class GalaxyStore(Ledger):
     def sweep(self) -> None:
         """Remove what a run that was killed after its last step has left; not the work of one with other settings."""
         manifest, finished = self.manifest(), self.finished_provenance()
-        if manifest is None or (finished and manifest["provenance"].get("fingerprint") == finished.get("fingerprint")):
+        if manifest is None or (finished and fingerprint_of(manifest["provenance"]) == fingerprint_of(finished)):
             shutil.rmtree(self.partial, ignore_errors=True)
             self.remove_scratch()
 

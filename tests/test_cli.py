@@ -5,8 +5,10 @@ import json
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from astropy.io import fits
 from rich.console import Console
 
 from galprote.workflows import terminal
@@ -108,6 +110,30 @@ def test_a_missing_cube_is_an_error_for_run_and_an_answer_for_plan(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_of_which_no_galaxy_can_be_computed_is_refused_as_planned(
+    capsys: Capture, tmp_path: Path, cube: Path, checkpoint: Path
+) -> None:
+    """One truncated cube; one missing, one truncated; a redshift that the cube does not cover: nothing is written."""
+    (tmp_path / "short.fits").write_bytes(cube.read_bytes()[:100_000])
+    short, gone = {"name": "N1", "cube": "short.fits"}, {"name": "N2", "cube": "gone.fits"}
+    far = {"name": "N3", "cube": str(cube), "redshift": 0.2}
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "run.json").write_text("an earlier run's")
+    for galaxies, words in (([short], "truncated"), ([gone, short], "N2: no such cube"), ([far], "does not cover")):
+        survey = surveys.write_survey(tmp_path, galaxies, checkpoint)
+        code, planned, _ = call(capsys, "plan", survey)
+        assert (code, "run would refuse, and compute nothing" in planned) == (2, True)
+        assert "Products of" not in planned, "there will be none"
+        code, said, error = call(capsys, "run", survey)
+        assert (code, said) == (2, "")
+        assert words in error
+        for line in error.removeprefix("error: ").splitlines():
+            assert f"cannot run {line}" in planned
+        assert {path.name for path in output.iterdir()} == {"run.json", ".lock"}
+        assert (output / "run.json").read_text() == "an earlier run's"
+
+
 def test_a_plan_is_not_squeezed(capsys: Capture, survey: Path) -> None:
     content = yaml.safe_load(survey.read_text())
     content["output"] = "sub/../out"
@@ -139,6 +165,34 @@ def test_a_file_that_cannot_be_written(capsys: Capture, tmp_path: Path, checkpoi
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--peak-snr", -5, "mock: --peak-snr = -5: should be greater than 0"),
+        ("--peak-snr", 1000, "mock: sky_noise = 9: expected at most peak_flux / peak_snr = 1.5, the whole noise of the "
+         "brightest spaxel; give a lower --peak-snr"),
+        ("--red-end", 5000, "mock: --red-end = 5000: expected at least 7160, the model's red end at redshift 0.008"),
+        ("--ebv", 3, "mock: --ebv = 3: should be less than or equal to 2"),
+        ("--ny", 5000, "mock: --ny, --nx = [5000, 100]: expected two sizes between 4 and 4096"),
+    ],
+)  # fmt: skip
+def test_a_mock_that_cannot_be_made_is_told_by_its_options(
+    capsys: Capture, tmp_path: Path, option: str, value: float, told: str
+) -> None:
+    assert call(capsys, "mock", tmp_path / "mock.fits", option, value) == (2, "", f"error: {told}\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mock_may_have_the_redshifts_of_a_survey_s(capsys: Capture, tmp_path: Path, checkpoint: Path) -> None:
+    sizes = ("--ny", 8, "--nx", 8, "--checkpoint", checkpoint)
+    code, _, error = call(capsys, "mock", tmp_path / "far.fits", "--redshift", 0.21, *sizes)
+    assert (code, "0.2 " in error) == (2, True)
+    assert call(capsys, "mock", tmp_path / "far.fits", "--redshift", 0.2, *sizes)[0] == 0
+    code, output, _ = call(capsys, "inspect", tmp_path / "far.fits", "--json")
+    assert (code, json.loads(output)["problems"]) == (0, [])
+    assert json.loads(output)["redshifts"][1] >= 0.2
+
+
 def test_inspect(capsys: Capture, cube: Path, tmp_path: Path) -> None:
     code, output, _ = call(capsys, "inspect", cube)
     assert code == 0
@@ -151,6 +205,22 @@ def test_inspect(capsys: Capture, cube: Path, tmp_path: Path) -> None:
     code, _, error = call(capsys, "inspect", bad)
     assert code == 2
     assert f"error: {bad}: not a FITS file" in error
+
+
+def test_a_cube_that_no_run_can_use_is_wrong_input_for_inspect(capsys: Capture, cube: Path, tmp_path: Path) -> None:
+    """A truncated cube, and images that are no cube, are told with all that can be read of them, and exit code 2."""
+    truncated, images = tmp_path / "truncated.fits", tmp_path / "images.fits"
+    truncated.write_bytes(cube.read_bytes()[: -cube.stat().st_size // 3])
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((4, 4)), name="AGE")]).writeto(images)
+    for path, told in ((truncated, "truncated: HDU "), (images, "has 2 axes")):
+        code, output, error = call(capsys, "inspect", path)
+        assert (code, error, output.count("PROBLEM")) == (2, "", 1)
+        code, output, _ = call(capsys, "inspect", path, "--json")
+        (problem,) = json.loads(output)["problems"]
+        assert code == 2
+        assert told in problem
+        assert call(capsys, "inspect", path, "-q") == (2, f"PROBLEM {problem}\n", "")
+    assert call(capsys, "inspect", cube, "-q") == (0, f"{cube}: no problems\n", "")
 
 
 def test_brackets_in_a_message_are_no_markup() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +128,10 @@ def test_a_chunk_that_fails_again_and_again_costs_its_spaxels(
     assert result.outcome == "done", result.details
     assert sorted(call.index for call in calls) == [2, 6]
     assert progress.started["N1"] == (40, 30)
+    assert re.fullmatch(
+        r"done: \d+ spaxels fitted in \d+\.\d s, after an earlier run had done 30 of 40 spaxels",
+        progress.outcomes["N1"],
+    )
     assert surveys.tree(output) == surveys.tree(undisturbed)
     assert rows_of(output / "failures.csv") == []
     assert not (output / "N1.partial").exists()

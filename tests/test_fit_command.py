@@ -19,7 +19,7 @@ from galprote.pipeline import fit_spectra
 from galprote.pipeline.quality import NOT_FITTED, Status
 from galprote.pipeline.readers.spectrum import Spectrum, read_spectrum
 from galprote.pipeline.single import SpectrumFit, better_redshift, fit_spectrum, masked
-from galprote.workflows.fit_report import WORDS, remarks
+from galprote.workflows.fit_report import WORDS, _shown, remarks
 from tests import spectra
 from tests.spectra import AV, LOG_AGE, LOGLAM, METALLICITY, REDSHIFT, SNR, light, linear, linear_cards
 from tests.surveys import call
@@ -29,6 +29,10 @@ Array = NDArray[np.float64]
 QUANTITIES = ("log_age", "metallicity", "av")
 #: E(B-V) of the plates (docs/spectra.md).
 REAL = {"NGC3522": 0.0124, "NGC3073": 0.0072}
+
+
+def test_no_number_is_minus_zero() -> None:
+    assert [_shown(value, 0) for value in (-0.4, 0.4, -0.6, None)] == ["0", "0", "-1", ""]
 
 
 def values(fit: SpectrumFit) -> Array:

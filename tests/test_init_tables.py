@@ -127,6 +127,10 @@ def test_own_table_wins_and_gaps_are_filled_from_the_bundled_one(capsys: Capture
         ("name,z\nNGC1,0.01\nNGC 1,0.02\n", "NGC 1 is there twice, with different values"),
         ("name,z\nNGC4254,0.01\nM99,0.02\n", "M99 is there twice, with different values"),
         ("", "expected columns name, redshift and ebv"),
+        (
+            "# A page\n\nWords, and `code`: more words.\n\n- a list\n",
+            "plain text with a line of column names); expected columns",
+        ),
     ],
 )
 def test_tables_that_cannot_be_used(capsys: Capture, tmp_path: Path, text: str | None, told: str) -> None:
@@ -137,6 +141,7 @@ def test_tables_that_cannot_be_used(capsys: Capture, tmp_path: Path, text: str |
     assert code == 2
     assert error.startswith(f"error: {tmp_path / 'mine.csv'}: ")
     assert told in error
+    assert "reader_cls" not in error
     assert not (tmp_path / "survey.yaml").exists()
 
 
@@ -147,11 +152,11 @@ def test_a_damaged_table(capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "mine.fits").write_bytes(whole[:3000])
     code, _, error = call(capsys, "init", tmp_path, "--table", tmp_path / "mine.fits")
     assert code == 2
-    assert "mine.fits: astropy cannot read it as a table" in error
+    assert "mine.fits: cannot be read as a table (FITS, " in error
     (tmp_path / "mine.fits").rename(tmp_path / "drpall-v3_1_1.fits")
     output, galaxies = init(capsys, tmp_path)
     assert galaxies.keys() == {"P01"}
-    assert "left out 'drpall-v3_1_1.fits': astropy cannot read it as a table" in output
+    assert "left out 'drpall-v3_1_1.fits': cannot be read as a table" in output
 
 
 def test_velocities_with_a_unit_are_refused(capsys: Capture, tmp_path: Path) -> None:

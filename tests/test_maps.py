@@ -89,7 +89,7 @@ def test_paths_as_people_write_them(out: Path, tmp_path: Path, monkeypatch: pyte
         (lambda folder, out: out / "N2.zarr", "no store of galprote.*there is B1.zarr, N1.zarr"),
         (lambda folder, out: out / "N1", "there is B1.zarr, N1.zarr"),
         (lambda folder, out: folder / "N1.partial" / "N1.zarr", "not finished"),
-        (lambda folder, out: touch(folder / "notes.txt", b"maps"), "cannot be read as maps"),
+        (lambda folder, out: touch(folder / "notes.txt", b"maps"), "does not start with SIMPLE.*; expected NAME_MAPS"),
         (lambda folder, out: touch(folder / "a.zarr" / "zarr.json", b"{}").parent, "zarr.json cannot be read"),
         (lambda folder, out: touch(folder / "a.zarr" / "zarr.json", b'{"attributes": {}}').parent, "not of galprote"),
         (lambda folder, out: out.parent / "cube.fits", "not maps of galprote: expected NAME_MAPS.fits"),

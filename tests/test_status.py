@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import yaml
 
-from galprote.workflows.status import duration
+from galprote.workflows.galaxy import check_galaxy
+from galprote.workflows.status import duration, read_status, status_lines
 from galprote.workflows.stop import StoppedError
 from tests import surveys, trouble
 from tests.surveys import call
@@ -132,6 +135,31 @@ def test_after_it_was_killed(capsys: Capture, survey: Path, tmp_path: Path) -> N
     (dead / "run.json").write_text(json.dumps(record | {"state": "stopping: SIGINT"}))
     assert "The last one ended while stopping: SIGINT; what it finished is kept." in look(capsys, dead)[2]
     assert "To go on: galprote-pipeline run survey.yaml" in words
+
+
+def test_while_it_starts(survey: Path, tmp_path: Path) -> None:
+    """Before anything is checked, and where it is killed then: N1 is done, and nothing of N2."""
+    output, dead, told = survey.parent / "out", tmp_path / "dead", []
+    content = yaml.safe_load(survey.read_text())
+    one = survey.with_name("one.yaml")
+    one.write_text(yaml.safe_dump(content | {"galaxies": content["galaxies"][:1]}))
+    surveys.run_here(one)
+
+    def check(*given: Any, **more: Any) -> Any:
+        if not told:
+            told.append(read_status(output))
+            shutil.copytree(output, dead)
+            (dead / ".lock").unlink()
+        return check_galaxy(*given, **more)
+
+    with mock.patch("galprote.workflows.survey.check_galaxy", check):
+        surveys.run_here(survey)
+    assert (told[0].running, told[0].state) == (True, "starting")
+    assert status_lines(told[0])[0].startswith(f"Starting: process {os.getpid()} on ")
+    assert [(galaxy.name, galaxy.state) for galaxy in told[0].galaxies] == [("N1", "waiting"), ("N2", "waiting")]
+    found = read_status(dead)
+    assert (found.running, found.state) == (False, "died without saying why; what it finished is kept")
+    assert [(galaxy.state, galaxy.share) for galaxy in found.galaxies] == [("done", 1.0), ("waiting", 0.0)]
 
 
 def test_after_it_was_stopped(capsys: Capture, survey: Path) -> None:

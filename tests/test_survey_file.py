@@ -290,8 +290,11 @@ def test_two_galaxies_of_one_name_are_refused(tmp_path: Path, other: str) -> Non
     [
         ("output: [maps\n", "not valid YAML: while parsing a flow sequence"),
         ("output:\tmaps\n\tgalaxies: 1\n", "not valid YAML: "),
-        ("", "expected a mapping with `output` and `galaxies`, found NoneType"),
-        ("- NGC1\n", "expected a mapping with `output` and `galaxies`, found list"),
+        ("", "expected a mapping with `output` and `galaxies`, found nothing"),
+        ("- NGC1\n", "expected a mapping with `output` and `galaxies`, found a list"),
+        ("2020-01-01\n", "expected a mapping with `output` and `galaxies`, found a date"),
+        ("output: maps\ngalaxies: []\n", "galaxies: an empty list; expected at least one galaxy"),
+        ("output: maps\ngalaxies:\n", "galaxies: expected a list, found nothing"),
         ("output: maps\n", "galaxies: missing; it has no default"),
     ],
 )

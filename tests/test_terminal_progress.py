@@ -3,12 +3,17 @@
 import io
 import os
 import pty
+import re
 
 import pytest
 from rich.console import Console
 
+from galprote.workflows import terminal
+from galprote.workflows.logbook import GalaxyResult
 from galprote.workflows.progress import LiveProgress, PlainProgress, QuietProgress, make_progress
 from galprote.workflows.remaining import FIT, MEASURE, Remaining
+from galprote.workflows.reporting import results_table
+from galprote.workflows.terminal import speaking
 
 Patch = pytest.MonkeyPatch
 
@@ -47,6 +52,27 @@ def test_bars_only_where_a_terminal_can_draw_them(monkeypatch: Patch) -> None:
         progress.message("[mask] is no markup")
         progress.finish("N1", "done: 9 spaxels fitted in 1.0 s")
     assert file.getvalue() == "N1: 10 spaxels\n[mask] is no markup\nN1: done: 9 spaxels fitted in 1.0 s\n"
+
+
+def test_counts_have_separators_and_every_message_its_time_where_more_is_wanted(monkeypatch: Patch) -> None:
+    monkeypatch.setattr("galprote.workflows.progress.PLAIN_INTERVAL", 0.0)
+    file = io.StringIO()
+    with speaking(quiet=False, verbose=True, as_json=False), PlainProgress(Console(file=file, width=80)) as progress:
+        progress.start("N1", 12_960, 6_000)
+        progress.advance("N1", 2_000, 1_900)
+        progress.start("N1", 1_200, 1_000, "bins")
+        progress.message("a note")
+        progress.finish("N1", "done")
+    lines = file.getvalue().splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d [Na]", line) for line in lines)
+    begun, middle, *rest = [line[9:] for line in lines]
+    assert begun == "N1: 12,960 spaxels, 6,000 done earlier"
+    assert middle.startswith("N1: 8,000/12,960 spaxels (62%), ")
+    assert rest == ["N1: 1,000/1,200 bins", "a note", "N1: done"]
+    with terminal.console.capture() as shown:
+        terminal.show(results_table([GalaxyResult("N1", "done", spaxels=10_000, fitted=6_702, seconds=6.6)]))
+    assert "10,000" in shown.get()
+    assert "6,702" in shown.get()
 
 
 # --- time left ---

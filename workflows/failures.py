@@ -36,9 +36,12 @@ class ChunkFailure:
     error: str
 
 
-def describe(error: BaseException) -> str:
-    """An exception in a line."""
+def describe(error: BaseException, galaxy: str = "") -> str:
+    """An exception in a line; without the name of the galaxy where that is told beside it."""
     text = str(error) if isinstance(error, GalproteError) else f"{type(error).__name__}: {error}"
+    lines = text.splitlines()
+    if galaxy and all(line.startswith(f"{galaxy}: ") for line in lines):
+        text = "; ".join(line.removeprefix(f"{galaxy}: ") for line in lines)
     return " ".join(text.split())
 
 

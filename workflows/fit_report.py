@@ -190,4 +190,4 @@ def _number(fit: SpectrumFit, field: str) -> float | None:
 
 
 def _shown(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+    return "" if value is None else f"{value:z.{digits}f}"

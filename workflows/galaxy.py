@@ -17,6 +17,7 @@ from galprote.pipeline.binning import installed
 from galprote.pipeline.binning_config import ADAPTIVE
 from galprote.pipeline.block import BlockSettings
 from galprote.pipeline.config import GalaxyConfig
+from galprote.pipeline.fingerprint import fingerprint_of
 from galprote.pipeline.graph import ModelReference
 from galprote.pipeline.layout import StoreLayout, all_product_files, store_layout
 from galprote.pipeline.line_filter import template_allowance
@@ -286,11 +287,11 @@ def earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool)
         If they were made with something else, and may not be replaced.
     """
     done = store.finished_provenance()
-    if done is not None and done.get("fingerprint") == record["fingerprint"]:
+    if done is not None and fingerprint_of(done) == record["fingerprint"]:
         if not store.finished_gaps():
             return True, None
         manifest = store.manifest()
-        kept = manifest is not None and manifest["provenance"].get("fingerprint") == record["fingerprint"]
+        kept = manifest is not None and fingerprint_of(manifest["provenance"]) == record["fingerprint"]
         return False, int(manifest["rows"]) if manifest is not None and kept else None
     if done is not None and not overwrite:
         raise ConfigError(_in_the_way(store.final, done, record))
@@ -300,7 +301,7 @@ def earlier_work(store: GalaxyStore, record: dict[str, Any], *, overwrite: bool)
         if foreign and not overwrite:
             raise ConfigError(_in_the_way(store.folder / foreign[0], {}, record))
         return False, None
-    if manifest["provenance"].get("fingerprint") == record["fingerprint"]:
+    if fingerprint_of(manifest["provenance"]) == record["fingerprint"]:
         return False, int(manifest["rows"])
     if not overwrite:
         raise ConfigError(_in_the_way(store.partial, manifest["provenance"], record))

@@ -17,6 +17,7 @@ import numpy as np
 from astropy.table import Table
 
 from galprote.model.errors import ConfigError
+from galprote.pipeline.images import plain_reason
 from galprote.workflows.header_values import REDSHIFTS, SFD_TO_SF11, SPEED_OF_LIGHT_KMS
 
 #: Surveys with a bundled table.
@@ -164,8 +165,13 @@ def _read_any(path: Path) -> Table:
                 warnings.simplefilter("ignore")  # several tables in a FITS file, units that astropy does not know
                 return Table.read(path, format=kind) if kind else Table.read(path)
         except Exception as error:  # astropy raises many types
-            failures.append(" ".join(str(error).split())[:200])
-    raise ConfigError(f"{path}: astropy cannot read it as a table: {failures[-1]}")
+            failures.append(plain_reason(error)[:200])
+    guessed = "guess" in failures[-1]  # and a list of everything that astropy tried
+    raise ConfigError(
+        f"{path}: cannot be read as a table (FITS, ECSV, CSV, VOTable, plain text with a line of column names)"
+        + ("" if guessed else f": {failures[-1]}")
+        + "; expected columns name, redshift and ebv"
+    )
 
 
 def _column(columns: dict[str, str], wanted: Sequence[str]) -> str | None:

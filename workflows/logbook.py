@@ -11,8 +11,8 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -39,7 +39,7 @@ from galprote.workflows.report.writing import SurveyReport
 from galprote.workflows.reports import Reports
 from galprote.workflows.stop import StopRequest
 from galprote.workflows.terminal import voice
-from galprote.workflows.words import Outcome
+from galprote.workflows.words import STARTING, Outcome
 from galprote.workflows.work import GalaxyWork
 
 #: What a dashboard listens to that everybody can reach.
@@ -97,21 +97,38 @@ class Logbook:
         self.seconds = seconds_taken(survey.output)  # of galaxies that are finished, in whichever run
         self.spaxels: dict[str, int] = {}
         self.bins: dict[str, int] = {}
+        self.earlier: dict[str, str] = {}  # what an earlier run had done of a galaxy's fit, in words
         self.cubes: dict[str, str] = {}  # where they were found
         self.batches: dict[str, int] = {}
         self.fresh = 0  # spaxels that this run finished
         self.steps: dict[str, str] = {}
         self.remaining = Remaining()
         self.started = datetime.now().astimezone().isoformat(timespec="seconds")
-        self.closed, self.reason = False, ""
+        self.planned, self.closed, self.reason = False, False, ""
         self.report = SurveyReport(survey, self.say)
 
     def say(self, text: str) -> None:
-        """Tell the terminal; when, too, if more than usual is wanted."""
-        self.progress.message(f"{time.strftime('%H:%M:%S')} {text}" if voice.verbose else text)
+        """Tell the terminal."""
+        self.progress.message(text)
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Say in run.json that the run starts; if it is refused meanwhile, what an earlier run said comes back."""
+        record = self.survey.output / "run.json"
+        before = record.read_bytes() if record.is_file() else None
+        self.write()
+        try:
+            yield
+        except Exception:
+            with suppress(OSError):
+                record.unlink(missing_ok=True)
+                if before is not None:
+                    write_text(record, before.decode(errors="replace"))
+            raise
 
     def plan(self, jobs: Iterable[GalaxyJob]) -> None:
         """What is to be computed."""
+        self.planned = True
         for job in jobs:
             name, binning = job.galaxy.name, job.galaxy.binning
             self.spaxels[name] = job.plan.ny * job.plan.nx
@@ -156,6 +173,8 @@ class Logbook:
         what = {"measure": "spaxels measured", "sum": "spaxels summed", "fit": "spaxels"}[work.phase.name]
         if plan.bins:
             what, self.bins[name] = "bins", plan.ny
+        if done and work.phase.name == "fit":
+            self.earlier[name] = f"{done:,} of {plan.ny * plan.nx:,} {what}"
         if work.phase.note:
             self.say(f"{name}: {work.phase.note}")
         self.progress.start(name, plan.ny * plan.nx, done, what)
@@ -183,7 +202,7 @@ class Logbook:
         before = self.batches[name]
         if 0 < summary.batch < before:
             self.batches[name] = summary.batch
-            self.say(f"{name}: the device's memory ran out; the model now takes {summary.batch} spectra at once")
+            self.say(f"{name}: the device's memory ran out; the model now takes {summary.batch:,} spectra at once")
 
     def chunk_failed(self, failure: ChunkFailure) -> None:
         """A chunk was given up."""
@@ -199,6 +218,7 @@ class Logbook:
         outcome: Outcome = "incomplete" if failures else "done"
         words = f"{outcome}: {count(fitted, 'spaxel')} fitted in {seconds:.1f} s"
         words += f", in {count(self.bins[name], 'bin')}" if name in self.bins else ""
+        words += f", after an earlier run had done {self.earlier[name]}" if name in self.earlier else ""
         if failures:
             words += f"; {count(len(failures), 'chunk')} failed, their spaxels are flagged: {failures[0].error}"
         self.progress.finish(name, words)
@@ -217,7 +237,7 @@ class Logbook:
 
     def failed(self, name: str, error: BaseException, failures: list[ChunkFailure]) -> None:
         """A galaxy failed; what is done of it is kept."""
-        text = describe(error)
+        text = describe(error, name)
         self.progress.finish(name, f"failed: {text}")
         self._ended(name, "failed")
         details = "".join(traceback.format_exception(error))
@@ -236,7 +256,7 @@ class Logbook:
         """What the run is at, in words."""
         if self.stop.requested:
             return f"{'stopped' if self.closed else 'stopping'}: {self.stop.reason}"
-        return (self.reason or "ended") if self.closed else "running"
+        return (self.reason or "ended") if self.closed else "running" if self.planned else STARTING
 
     def write(self) -> None:
         """Say in run.json how far everything is. A full disk, for example, must not end the run."""

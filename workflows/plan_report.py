@@ -13,7 +13,7 @@ from galprote.pipeline.config import SurveyConfig
 from galprote.pipeline.plan import ChunkPlan
 from galprote.workflows.capacity import capacity
 from galprote.workflows.planning import PlannedGalaxy, plan_exit_code
-from galprote.workflows.words import CANNOT_RUN, GALAXY_STATES
+from galprote.workflows.words import CANNOT_RUN, GALAXY_STATES, of_galaxy
 
 GIB = 2**30
 
@@ -42,15 +42,15 @@ def plan_table(survey: SurveyConfig, plans: list[PlannedGalaxy]) -> list[Rendera
     parts: list[RenderableType] = [table]
     for item in plans:
         if item.problem:
-            named = item.problem if item.problem.startswith(f"{item.name}:") else f"{item.name}: {item.problem}"
-            parts.append(Text.assemble((CANNOT_RUN, "red"), f" {named}"))
+            parts.append(Text.assemble((CANNOT_RUN, "red"), f" {of_galaxy(item.name, item.problem)}"))
     parts += [f"Before the fit of {item.name}: {'; '.join(item.steps)}" for item in plans if item.steps]
     parts += [f"Masks of {item.name}: {'; '.join(item.masks)}" for item in plans if item.masks]
     parts.append(f"Output: {survey.output}")
     parts.append(f"Weights: {survey.model.checkpoint or 'the shipped ones'}, in {survey.model.precision}")
-    kinds = dict.fromkeys(tuple(name.removeprefix(item.name) for name in item.products) for item in plans)
+    usable = [item for item in plans if not item.problem]
+    kinds = dict.fromkeys(tuple(name.removeprefix(item.name) for name in item.products) for item in usable)
     for kind in kinds:
-        names = [item.name for item in plans if item.products == tuple(item.name + ending for ending in kind)]
+        names = [item.name for item in usable if item.products == tuple(item.name + ending for ending in kind)]
         parts.append(f"Products of {', '.join(names)}: {', '.join('NAME' + ending for ending in kind)}")
     return [*parts, _memory_words(survey)]
 

@@ -5,7 +5,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from galprote.model.wording import count
+from galprote.workflows.terminal import stamped
 
 #: Seconds between two plain lines of one galaxy.
 PLAIN_INTERVAL = 10.0
@@ -35,7 +38,7 @@ class LiveProgress:
         self.bars = Progress(
             TextColumn("{task.fields[galaxy]}", style="bold", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}", justify="right"),
             TextColumn("{task.fields[what]}  {task.fields[rate]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[outcome]}", markup=False),
@@ -76,7 +79,7 @@ class LiveProgress:
 
     def message(self, text: str) -> None:
         """Print a line above the bars."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(stamped(text), markup=False, soft_wrap=True)
 
 
 class QuietProgress:
@@ -116,8 +119,9 @@ class PlainProgress(QuietProgress):
     def start(self, name: str, spaxels: int, done: int, what: str = "spaxels") -> None:
         """Print a galaxy's name and size."""
         self.totals[name], self.rates[name], self.what[name] = (done, spaxels), _Rate(), what
-        earlier = f", {done} done earlier" if done else ""
-        self.message(f"{name}: {spaxels} spaxels{earlier}" if what == "spaxels" else f"{name}: {done}/{spaxels} {what}")
+        earlier = f", {done:,} done earlier" if done else ""
+        whole = f"{count(spaxels, 'spaxel')}{earlier}"
+        self.message(f"{name}: {whole if what == 'spaxels' else f'{done:,}/{spaxels:,} {what}'}")
 
     def advance(self, name: str, spaxels: int, fitted: int) -> None:
         """Print a line if the last one is old enough."""
@@ -130,7 +134,7 @@ class PlainProgress(QuietProgress):
         done += spaxels
         left = self.rates[name].seconds_left(spaxels, total - done)
         self.message(
-            f"{name}: {done}/{total} {self.what[name]} ({done / total:.0%}), {rate:,.0f} spectra/s, "
+            f"{name}: {done:,}/{total:,} {self.what[name]} ({done / total:.0%}), {rate:,.0f} spectra/s, "
             f"{duration(left)} left for this galaxy"
         )
 
@@ -140,7 +144,7 @@ class PlainProgress(QuietProgress):
 
     def message(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(stamped(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class _Rate:

@@ -12,6 +12,7 @@ from galprote.pipeline.bin_files import BinFiles
 from galprote.pipeline.bin_products import assemble_bins
 from galprote.pipeline.bin_table import export_bins, write_csv
 from galprote.pipeline.config import ProductsConfig
+from galprote.pipeline.fingerprint import fingerprint_of
 from galprote.pipeline.fits_export import export_fits
 from galprote.pipeline.layout import StoreLayout, all_product_files, sky_coordinates
 from galprote.pipeline.plan import ChunkPlan
@@ -111,7 +112,7 @@ def _publish(
     *,
     complete: bool,
 ) -> int:
-    made_before = (store.finished_provenance() or {}).get("fingerprint") == layout.fingerprint
+    made_before = fingerprint_of(store.finished_provenance()) == layout.fingerprint
     if not (made_before and not store.store.is_dir()):
         _require_same_input(cube_path, layout)
         assemble()

@@ -36,8 +36,8 @@ def results_table(results: list[GalaxyResult]) -> Table:
         table.add_row(
             result.name,
             result.outcome,
-            str(result.spaxels or "-"),
-            "-" if result.fitted is None else str(result.fitted),
+            f"{result.spaxels:,}" if result.spaxels else "-",
+            "-" if result.fitted is None else f"{result.fitted:,}",
             "-" if result.seconds is None else f"{result.seconds:.1f} s",
             result.error or "; ".join(_failure_words(failure) for failure in result.failures[:3]),
         )
@@ -87,7 +87,7 @@ def truth_tables(survey: SurveyConfig, results: list[GalaxyResult]) -> list[Tabl
             snr = f"{low:.0f}-{high:.0f}" if np.isfinite(high) else f"> {low:.0f}" if low else "all"
             numbers = (f"{value:.3f}" for value in (row.bias, row.rms, row.sigma, row.correlation))
             shares = ("-" if np.isnan(share) else f"{share:.0%}" for share in (row.within_1, row.within_2))
-            table.add_row(row.quantity, snr, str(row.n), *numbers, *shares)
+            table.add_row(row.quantity, snr, f"{row.n:,}", *numbers, *shares)
         tables.append(table)
     return tables
 

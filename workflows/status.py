@@ -13,7 +13,7 @@ from galprote.model.wording import count
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.lock import Holder, is_alive, read_holder
 from galprote.workflows.progress import duration
-from galprote.workflows.words import OVER
+from galprote.workflows.words import OVER, STARTING, GalaxyState
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _survey(output: Path, record: dict[str, Any]) -> SurveyStatus:
     holder = read_holder(output)
     running = holder is not None and is_alive(output, holder)
     state = str(record.get("state", ""))
-    if not running and state == "running":
+    if not running and state in ("running", STARTING):
         state = "died without saying why; what it finished is kept"
     elif not running and state.startswith("stopping"):
         state = f"ended while {state}; what it finished is kept"
@@ -138,7 +138,7 @@ def _galaxy(output: Path, about: dict[str, Any], *, running: bool) -> GalaxyStat
     recorded = len(store.recorded_chunks()) if step in ("fit", "") else 0  # the ledger has what is fitted
     done = min(max(int(about["chunks_done"]), recorded), chunks)
     if not running and state in ("running", "publishing", "waiting"):
-        state = "stopped" if store.partial.is_dir() else "waiting"
+        state = _what_there_is(store)
     if state in OVER:
         done = chunks
     share = 1.0 if state in OVER else done / chunks if chunks else 0.0
@@ -146,6 +146,13 @@ def _galaxy(output: Path, about: dict[str, Any], *, running: bool) -> GalaxyStat
     spaxels = int(about["spaxels"])
     error, step = str(about.get("error", "")), step if state == "running" else ""
     return GalaxyStatus(store.name, state, spaxels, chunks, done, failed, share, error, step)
+
+
+def _what_there_is(store: GalaxyStore) -> GalaxyState:
+    """What a run that died has left of a galaxy; it may have died before it looked at what was done."""
+    if store.partial.is_dir() or not store.final.exists():
+        return "stopped" if store.partial.is_dir() else "waiting"
+    return "incomplete" if store.finished_gaps() else "done"
 
 
 def _seconds_left(output: Path, record: dict[str, Any]) -> float | None:
@@ -181,8 +188,8 @@ def status_table(found: SurveyStatus) -> Table:
     for name in ("galaxy", "state", "done", "chunks", "failed", "spaxels", "why"):
         table.add_column(name, justify="left" if name in ("galaxy", "state", "why") else "right", overflow="fold")
     for galaxy in found.galaxies:
-        chunks = f"{galaxy.chunks_done}/{galaxy.chunks}" if galaxy.chunks else "-"
-        failed = str(galaxy.chunks_failed) if galaxy.chunks_failed else ""
+        chunks = f"{galaxy.chunks_done:,}/{galaxy.chunks:,}" if galaxy.chunks else "-"
+        failed = f"{galaxy.chunks_failed:,}" if galaxy.chunks_failed else ""
         step = f" ({galaxy.step})" if galaxy.step in ("measure", "sum") else ""
         table.add_row(
             galaxy.name,
@@ -190,7 +197,7 @@ def status_table(found: SurveyStatus) -> Table:
             f"{galaxy.share:.0%}",
             chunks,
             failed,
-            str(galaxy.spaxels or "-"),
+            f"{galaxy.spaxels:,}" if galaxy.spaxels else "-",
             galaxy.error,
         )
     return table

@@ -36,6 +36,7 @@ from galprote.workflows.report.files import refuse_in_the_way
 from galprote.workflows.reports import performance_reports
 from galprote.workflows.stop import StoppedError, StopRequest, is_disk_full
 from galprote.workflows.survey_inputs import inputs_in_the_way, refuse_missing
+from galprote.workflows.words import of_galaxy
 from galprote.workflows.work import GalaxyWork, begin_galaxy
 from galprote.workflows.workers import check_workers, gpu_workers, patience_of, try_out
 
@@ -79,8 +80,7 @@ def run_survey(
     Raises
     ------
     ConfigError
-        Before anything is computed: no galaxy has its cube and mask, or products made with other settings are in the
-        way.
+        Before anything is computed: no galaxy can be run, or products made with other settings are in the way.
     StoppedError
         If the run was asked to stop, the disk is full, or the workers are lost; what is finished is kept.
     """
@@ -95,10 +95,9 @@ def run_survey(
     stop = stop or StopRequest()
     with sole_run(survey.output, progress.message):
         logbook = Logbook(survey, progress, stop, command)
-        for name, text in missing.items():
-            logbook.failed(name, ConfigError(text), [])
         try:
-            jobs = _check(survey, model, templates, logbook, stop, overwrite=overwrite)
+            with logbook.starting():
+                jobs = _check(survey, missing, model, templates, logbook, stop, overwrite=overwrite)
         except KeyboardInterrupt:
             jobs, stop.patient = [], True
             stop.ask("SIGINT")
@@ -126,6 +125,7 @@ def run_survey(
 
 def _check(
     survey: SurveyConfig,
+    missing: dict[str, str],
     model: ModelReference,
     templates: Decoder,
     logbook: Logbook,
@@ -135,13 +135,14 @@ def _check(
 ) -> list[GalaxyJob]:
     """Check all galaxies; those that cannot be used have failed already, those that exist are skipped."""
     jobs: list[GalaxyJob] = []
+    failed: dict[str, Exception] = {name: ConfigError(text) for name, text in missing.items()}
     available = capacity(survey)
     in_the_way: list[str] = []
     for galaxy in survey.galaxies:
         if stop.requested:
             break
-        if galaxy.name in logbook.results:
-            continue  # its cube is missing
+        if galaxy.name in missing:
+            continue
         try:
             cube = _input_cube(survey, galaxy, model, templates, logbook)
             logbook.cubes[galaxy.name] = str(cube)
@@ -159,7 +160,7 @@ def _check(
             if is_disk_full(error):
                 stop.ask("disk full")
                 break
-            logbook.failed(galaxy.name, error, [])
+            failed[galaxy.name] = error
         else:
             if job is None:
                 logbook.skipped(GalaxyStore(survey.output, galaxy.name))
@@ -167,7 +168,17 @@ def _check(
                 jobs.append(job)
     if in_the_way:
         raise ConfigError("\n".join(in_the_way))
+    _refuse_if_all(survey, failed)
+    for name, problem in failed.items():
+        logbook.failed(name, problem, [])
     return jobs
+
+
+def _refuse_if_all(survey: SurveyConfig, failed: dict[str, Exception]) -> None:
+    """Raise ConfigError if no galaxy can be run, as `plan` says; a bug is told as a failure, with its traceback."""
+    known = all(isinstance(error, GalproteError | OSError) for error in failed.values())
+    if known and len(failed) == len(survey.galaxies):
+        raise ConfigError("\n".join(of_galaxy(name, str(error)) for name, error in failed.items()))
 
 
 def _input_cube(

@@ -64,10 +64,15 @@ def out() -> Console:
     return errors if voice.as_json else console
 
 
+def stamped(text: str) -> str:
+    """A message with its time, if more than usual is wanted."""
+    return f"{time.strftime('%H:%M:%S')} {text}" if voice.verbose else text
+
+
 def say(text: str) -> None:
     """Print a line."""
     if not voice.quiet:
-        _print(out(), f"{time.strftime('%H:%M:%S')} {text}" if voice.verbose else text)
+        _print(out(), stamped(text))
 
 
 def detail(text: str) -> None:
@@ -78,7 +83,7 @@ def detail(text: str) -> None:
 
 def answer(text: str) -> None:
     """Print what was asked for by a signal, even by a quiet command."""
-    _print(errors if voice.quiet else out(), text)
+    _print(errors if voice.quiet else out(), stamped(text))
 
 
 def conclude(text: str) -> None:

@@ -13,5 +13,13 @@ GALAXY_STATES: Final[tuple[GalaxyState, ...]] = get_args(GalaxyState)
 #: States in which a galaxy needs nothing more.
 OVER: Final[frozenset[str]] = frozenset({"done", "skipped"})
 
+#: What a run is at until it has checked its galaxies.
+STARTING: Final = "starting"
+
 #: What `plan` calls a galaxy that `run` would not compute.
 CANNOT_RUN: Final = "cannot run"
+
+
+def of_galaxy(name: str, text: str) -> str:
+    """A message with the name of the galaxy that it is about before it, once."""
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"

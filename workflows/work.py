@@ -10,6 +10,7 @@ from distributed import Client, Future
 
 from galprote.model.decoder import Decoder
 from galprote.model.errors import GalproteError
+from galprote.pipeline.fingerprint import fingerprint_of
 from galprote.pipeline.graph import ChunkSummary, ModelReference
 from galprote.workflows.attempt import HOPELESS, LAST
 from galprote.workflows.failures import ChunkFailure, describe
@@ -97,7 +98,7 @@ class GalaxyWork:
         if len(mine) < min(HOPELESS, len(self.phase.plan.chunks)):
             return None
         return GalproteError(
-            f"{len(mine)} of {len(self.phase.plan.chunks)} chunks failed, and none succeeded: {mine[0].error}"
+            f"{len(mine):,} of {len(self.phase.plan.chunks):,} chunks failed, and none succeeded: {mine[0].error}"
         )
 
     def may_end(self) -> bool:
@@ -141,8 +142,8 @@ def begin_galaxy(
     """
     store, opened = job.store, open_galaxy(job, model, templates)
     manifest = store.manifest()
-    same = manifest is not None and manifest["provenance"].get("fingerprint") == opened.layout.fingerprint
-    finished = (store.finished_provenance() or {}).get("fingerprint")
+    same = manifest is not None and fingerprint_of(manifest["provenance"]) == opened.layout.fingerprint
+    finished = fingerprint_of(store.finished_provenance())
     if same and not store.store.is_dir() and finished == opened.layout.fingerprint and store.finished_gaps():
         store.reopen()
     if not same:

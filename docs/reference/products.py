@@ -61,7 +61,7 @@ ATTRIBUTES: Final = {
     "provenance": (
         "CKPTSHA, PRECISN, INFILE, INBYTES, INHDRSHA, FINGERPR, SOFT01 ..., HISTORY",
         "JSON: all settings, the input's name, size, date and header hash, hashes of masks, checkpoint, precision, "
-        "versions; `fingerprint`, the hash of all but the versions of libraries",
+        "versions; `fingerprint`, the hash of all but the versions of libraries and `foreground.source`",
     ),
     "failed_rows": ("", "first and last row of what could not be computed, if anything"),
     "bins": ("NBINS", "with `binning`: how many"),

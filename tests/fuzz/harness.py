@@ -81,6 +81,9 @@ def fault(answer: Answer, named: str) -> str:
         told = [line.partition(": ")[2] for line in answer.output.splitlines() if line.startswith("cannot run ")]
         clear = bool(told) and not any(foreign(reason) for reason in told)
         return "" if clear else f"plan without its reason: {answer.output[:300]}"
+    if not answer.error and "PROBLEM" in answer.output:  # an inspection's
+        told = [line.partition("PROBLEM")[2].strip() for line in answer.output.splitlines() if "PROBLEM" in line]
+        return "" if not any(foreign(reason) for reason in told) else f"a foreign problem: {told}"
     if not answer.error.startswith("error: ") or answer.error.count("error: ") > 1:
         return f"no clear error: {answer.error[:300]}"
     if named not in answer.error or foreign(answer.error.removeprefix("error: ")):

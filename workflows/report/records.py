@@ -9,6 +9,7 @@ from galprote.model.errors import ConfigError
 from galprote.pipeline.store import GalaxyStore
 from galprote.workflows.report.cards import read_card
 from galprote.workflows.report.files import is_name, page_file
+from galprote.workflows.words import STARTING
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def read_records(output: Path) -> SurveyRecord:
         raise ConfigError(
             f"{output}: no survey was run there (no run.json, no NAME.zarr); give a survey's output folder"
         )
-    ended = run.get("state") != "running"  # after a crash the summary is an earlier run's
+    ended = run.get("state") not in ("running", STARTING)  # after a crash the summary is an earlier run's
     summary = _read_json(output / "summary.json", []) if ended else []
     results = {str(item["name"]): item for item in summary if isinstance(item, dict) and "name" in item}
     return SurveyRecord(output, run, [_galaxy(output, row, results.get(row["name"], {})) for row in rows])
