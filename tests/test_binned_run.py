@@ -61,6 +61,11 @@ def table(undisturbed: Path) -> Iterator[xr.Dataset]:
 # --- products ---
 
 
+def test_each_spaxel_counts_once_in_the_rate(undisturbed: Path) -> None:
+    record = json.loads((undisturbed / "run.json").read_text())
+    assert record["spaxels_per_second"] * record["seconds"] == pytest.approx(SHAPE[0] * SHAPE[1], rel=0.2)
+
+
 def test_every_spaxel_has_its_bins_values(maps: xr.Dataset, table: xr.Dataset) -> None:
     rows = {number: row for row, number in enumerate(table["bin"].values.tolist())}
     ids = maps["bin_id"].values

@@ -185,7 +185,8 @@ class Logbook:
 
     def chunk(self, name: str, summary: ChunkSummary) -> None:
         """A chunk is done."""
-        self.fresh += summary.spaxels
+        if name not in self.bins and self.steps[name] != "sum":  # each spaxel once
+            self.fresh += summary.spaxels
         self.remaining.advance(name, self.steps[name], summary.spaxels)
         self.progress.advance(name, summary.spaxels, summary.fitted)
         if voice.verbose:
