@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import dask
 import pytest
 from distributed import Client, LocalCluster, Worker
 
@@ -216,6 +217,9 @@ def test_nobody_at_the_address(tmp_path: Path, cube: Path, checkpoint: Path) -> 
         survey = configured(tmp_path, cube, checkpoint, cluster={"type": "existing", "patience": 1} | cluster)
         with pytest.raises(ConfigError, match=r"no scheduler answers at|no such file"):
             run_survey(survey, surveys.Recorder())
+        with pytest.raises(ValueError, match="No client"):
+            Client.current()
+        assert dask.config.get("scheduler", None) is None
     assert time.monotonic() - began < 20
 
 

@@ -163,6 +163,18 @@ def _gpu_workers(config: LocalCluster | LocalCudaCluster, workers: int, gpus: li
     return min(workers, len(gpus))
 
 
+class ClosedClient(Client):
+    """A client that is closed when it cannot start: Dask's own stays everybody's default after all but an OSError."""
+
+    def start(self, **how: Any) -> None:
+        """Connect."""
+        try:
+            super().start(**how)  # type: ignore[no-untyped-call]
+        except BaseException:
+            self.close()  # type: ignore[no-untyped-call]
+            raise
+
+
 @contextmanager
 def _existing(config: ExistingCluster) -> Iterator[Client]:
     where = config.address or str(config.scheduler_file)
@@ -176,7 +188,7 @@ def _existing(config: ExistingCluster) -> Iterator[Client]:
         )
     place = {"scheduler_file": where} if config.scheduler_file else {"address": where}
     try:
-        client = Client(**place, security=security, timeout=config.patience, name="galprote")
+        client = ClosedClient(**place, security=security, timeout=config.patience, name="galprote")  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"cluster: no scheduler answers at {where}: {error}") from error
     with client:
