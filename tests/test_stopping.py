@@ -109,7 +109,7 @@ def test_a_signal_lets_finish_what_is_under_way(survey: Path, undisturbed: dict[
 
 
 def test_a_second_signal_stops_at_once(survey: Path, undisturbed: dict[str, str]) -> None:
-    over = threading.Event()
+    struck, over = threading.Event(), threading.Event()
 
     def strike(here: trouble.Step) -> None:
         if here.index < 2:
@@ -118,7 +118,9 @@ def test_a_second_signal_stops_at_once(survey: Path, undisturbed: dict[str, str]
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(0.2)
-        over.wait(3)  # hangs; a run that waited for it would have it in its ledger
+            struck.set()
+        struck.wait(30)  # a later chunk may be there before
+        over.wait(5)  # hangs; a run that waited for it would have it in its ledger
 
     began = time.monotonic()
     try:
