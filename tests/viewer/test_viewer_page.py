@@ -33,23 +33,7 @@ from galprote.workflows.viewer.server import make_server, serve
 from galprote.workflows.viewer.shown_map import Shown
 from galprote.workflows.viewer.stored import StoredGalaxy, ViewError, check_same_spaxels
 from tests import stores, surveys
-from tests.viewer_galaxies import DARK, ODD, SHAPE, always, write_binned, write_galaxy
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stores")
-
-
-@pytest.fixture(scope="module")
-def galaxy(folder: Path) -> StoredGalaxy:
-    return write_galaxy(folder)
-
-
-@pytest.fixture(scope="module")
-def binned(folder: Path) -> StoredGalaxy:
-    return write_binned(folder)
-
+from tests.viewer_galaxies import DARK, ODD, SHAPE, always
 
 # --- the page ---
 

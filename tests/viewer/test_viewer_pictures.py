@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -25,18 +24,7 @@ from galprote.workflows.viewer.sky import Sky
 from galprote.workflows.viewer.spectrum_view import MODEL, OBSERVED, SpectrumView
 from galprote.workflows.viewer.stored import StoredGalaxy
 from tests import stores
-from tests.viewer_galaxies import ODD, SHAPE, write_galaxy
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stores")
-
-
-@pytest.fixture(scope="module")
-def galaxy(folder: Path) -> StoredGalaxy:
-    return write_galaxy(folder)
-
+from tests.viewer_galaxies import ODD, SHAPE
 
 # --- maps ---
 

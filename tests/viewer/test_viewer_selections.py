@@ -1,6 +1,5 @@
 """What the viewer selects, and what it reads of it; its page is clicked in test_viewer_browser."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,23 +15,7 @@ from galprote.workflows.viewer.stored import StoredGalaxy
 from galprote.workflows.viewer.values import numbers_of
 from galprote.workflows.viewer.values_view import table, title
 from tests import stores
-from tests.viewer_galaxies import SHAPE, always, write_binned, write_galaxy
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stores")
-
-
-@pytest.fixture(scope="module")
-def galaxy(folder: Path) -> StoredGalaxy:
-    return write_galaxy(folder)
-
-
-@pytest.fixture(scope="module")
-def binned(folder: Path) -> StoredGalaxy:
-    return write_binned(folder)
-
+from tests.viewer_galaxies import SHAPE, always
 
 # --- selections ---
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,17 +13,6 @@ from galprote.workflows.viewer.stored import StoredGalaxy, ViewError
 from galprote.workflows.viewer.values import Numbers, numbers_of
 from galprote.workflows.viewer.values_view import alike, number, table
 from tests import stores
-from tests.viewer_galaxies import write_galaxy
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stores")
-
-
-@pytest.fixture(scope="module")
-def galaxy(folder: Path) -> StoredGalaxy:
-    return write_galaxy(folder)
 
 
 def test_numbers_have_the_digits_of_their_errors():
